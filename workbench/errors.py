@@ -1,0 +1,74 @@
+"""Every error that Workbench raises on purpose.
+
+WorkbenchError
+├── ModelError            a file or graph that cannot be used as a model      (also a ValueError)
+├── InputError            input data that does not fit the model              (also a ValueError)
+├── NotInModelError       a name that the model does not have                 (also a KeyError)
+├── CompareError          a comparison that cannot be made                    (also a ValueError)
+├── ProfileError          a profile that cannot be taken or read              (also a ValueError)
+└── BackendError          a runtime; carries .backend, .model and .phase
+    ├── BackendNotInstalled   its library is missing                          (also an ImportError)
+    ├── BackendFailed         it raised an error
+    ├── BackendCrashed        its process died: segfault, abort, out of memory
+    └── BackendTimeout        it gave no answer in time and was ended         (also a TimeoutError)
+
+A message says what failed, on which named thing; what was got and what was expected; what to do.
+"""
+
+from __future__ import annotations
+
+
+class WorkbenchError(Exception):
+    """Base of all errors that Workbench raises on purpose."""
+
+
+class ModelError(WorkbenchError, ValueError):
+    """A file or graph that cannot be used as a model."""
+
+
+class InputError(WorkbenchError, ValueError):
+    """Input data that does not fit the model."""
+
+
+class NotInModelError(WorkbenchError, KeyError):
+    """A name that the model does not have."""
+
+    __str__ = Exception.__str__  # KeyError would show the message in quotes
+
+
+class CompareError(WorkbenchError, ValueError):
+    """A comparison that cannot be made."""
+
+
+class ProfileError(WorkbenchError, ValueError):
+    """A profile that cannot be taken or read."""
+
+
+class BackendError(WorkbenchError):
+    """A runtime failed on a model.
+
+    Attributes:
+        backend: the runtime's name, as in ``backend="onnxruntime"``.
+        model: the display name of the model (or of the piece of it) that was worked on.
+        phase: ``start``, ``load``, ``run`` or ``profile``.
+    """
+
+    def __init__(self, message: str, *, backend: str = "", model: str = "", phase: str = ""):
+        super().__init__(message)
+        self.backend, self.model, self.phase = backend, model, phase
+
+
+class BackendNotInstalled(BackendError, ImportError):
+    """The runtime's library is missing."""
+
+
+class BackendFailed(BackendError):
+    """The runtime raised an error."""
+
+
+class BackendCrashed(BackendError):
+    """The runtime's process died."""
+
+
+class BackendTimeout(BackendError, TimeoutError):
+    """The runtime gave no answer in time and was ended."""

@@ -1,0 +1,127 @@
+"""ONNX Runtime on the CPU: what runs inside the worker process. The sole importer of onnxruntime.
+
+Options of `Worker.load`: `optimize` is ``none``, ``basic``, ``extended`` or ``all`` (ONNX Runtime's graph optimisation
+levels), `threads` the intra-op thread count (None: ONNX Runtime's choice), `prepack` False skips repacking weights
+(right when a model is run only a few times), `arena` the memory arena.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .memory import dtype_of
+
+LEVELS = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_TYPES = {"float": "float32", "double": "float64", "string": "object", "float8e4m3fn": "float8_e4m3fn"}
+_TYPES |= {"float8e5m2": "float8_e5m2", "float8e4m3fnuz": "float8_e4m3fnuz", "float8e5m2fnuz": "float8_e5m2fnuz"}
+_CODES = {"bfloat16": 16, "float8_e4m3fn": 17, "float8_e4m3fnuz": 18, "float8_e5m2": 19, "float8_e5m2fnuz": 20}
+
+
+@dataclass
+class Loaded:
+    """A session with the shapes that its outputs had for feeds of given shapes."""
+
+    session: Any
+    outputs: dict[str, str]
+    shapes: dict[tuple, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+
+
+class Runtime:
+    """ONNX Runtime for the worker."""
+
+    def __init__(self) -> None:
+        import onnxruntime
+
+        self.library = onnxruntime
+        self.version = onnxruntime.__version__
+        onnxruntime.set_default_logger_severity(3)
+
+    def options(
+        self, optimize: str = "all", threads: int | None = None, prepack: bool = True, arena: bool = True
+    ) -> Any:
+        """SessionOptions of ONNX Runtime."""
+        o = self.library.SessionOptions()
+        o.graph_optimization_level = getattr(self.library.GraphOptimizationLevel, LEVELS[optimize])
+        o.log_severity_level = 3
+        o.intra_op_num_threads = threads or 0
+        o.enable_cpu_mem_arena = o.enable_mem_pattern = arena
+        o.add_session_config_entry("session.model_external_initializers_file_folder_path", "/")
+        if not prepack:
+            o.add_session_config_entry("session.disable_prepacking", "1")
+        return o
+
+    def load(self, model: bytes, **options: Any) -> Loaded:
+        """A session of the serialised model."""
+        session = self.library.InferenceSession(model, self.options(**options), ["CPUExecutionProvider"])
+        return Loaded(session, {o.name: _dtype(o.type) for o in session.get_outputs()})
+
+    def describe(self, loaded: Loaded) -> dict:
+        """Names, dtypes and shapes of inputs and outputs."""
+        return {
+            kind: [(v.name, _dtype(v.type), tuple(v.shape or ())) for v in values]
+            for kind, values in (
+                ("inputs", loaded.session.get_inputs()),
+                ("outputs", loaded.session.get_outputs()),
+            )
+        }
+
+    def run(
+        self,
+        loaded: Loaded,
+        feeds: dict[str, np.ndarray],
+        outputs: list[str] | None,
+        place: Callable[[str, str, tuple[int, ...]], np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """One run. Outputs whose shape is known from a run with the same feed shapes are written where `place` says."""
+        names = list(loaded.outputs) if outputs is None else outputs
+        key = tuple((name, array.shape) for name, array in feeds.items())
+        known = loaded.shapes.get(key, {})
+        if not known and not any(a.dtype.name in _CODES for a in feeds.values()):
+            results = dict(zip(names, loaded.session.run(names, feeds), strict=True))
+            if all(isinstance(a, np.ndarray) for a in results.values()):
+                loaded.shapes[key] = {n: a.shape for n, a in results.items() if a.size and a.dtype.kind != "O"}
+            return results
+        return self._bound(loaded, feeds, names, known, place)
+
+    def _bound(self, loaded: Loaded, feeds: dict, names: list[str], known: dict, place: Callable) -> dict:
+        binding = loaded.session.io_binding()
+        keep = []
+        for name, array in feeds.items():
+            if array.dtype.kind == "O":
+                binding.bind_cpu_input(name, array)
+                continue
+            array = np.ascontiguousarray(array)
+            keep.append(array)
+            code = _CODES.get(array.dtype.name, array.dtype.type)
+            binding.bind_input(name, "cpu", 0, code, list(array.shape), array.ctypes.data)
+        results: dict[str, Any] = {}
+        for name in names:
+            if name in known:
+                dtype = loaded.outputs[name]
+                results[name] = target = place(name, dtype, known[name])
+                code = _CODES.get(dtype, dtype_of(dtype).type)
+                binding.bind_output(name, "cpu", 0, code, list(target.shape), target.ctypes.data)
+            else:
+                binding.bind_output(name, "cpu")
+        loaded.session.run_with_iobinding(binding)
+        if len(results) < len(names):
+            for name, value in zip(names, binding.get_outputs(), strict=True):
+                if name not in results:
+                    array = value.numpy()
+                    results[name] = array.view(dtype_of(loaded.outputs[name])) if name in loaded.outputs else array
+        return {name: results[name] for name in names}
+
+
+def _dtype(text: str) -> str:
+    """ONNX Runtime's ``tensor(float)`` as a numpy name."""
+    inner = text.removeprefix("tensor(").removesuffix(")")
+    return _TYPES.get(inner, inner)

@@ -1,0 +1,215 @@
+"""Walk a graph with concrete input shapes: shapes of all tensors, small values, and the node that refuses them.
+
+``onnx.shape_inference`` alone does not see through shape arithmetic that goes over Cast, Reshape or If, and accepts a
+kernel larger than its input. Here every node is inferred on its own (``onnx.shape_inference.infer_node_outputs``) with
+the values of small tensors computed by ONNX's reference operators, and only the branch of an If that is taken is
+walked. No runtime is used and no large tensor is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+_SMALL = 4096  # elements of a tensor whose value is followed
+_RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
+                     "Multinomial", "Dropout"})  # fmt: skip
+_KERNELS = frozenset({"Conv", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "LpPool"})
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
+
+class _Refused(Exception):
+    """A node cannot work on the shapes that reach it; the text names the node and says why."""
+
+
+class Walk:
+    """Shapes and small values in one graph whose inputs have these shapes (and values, where known).
+
+    Attributes:
+        types: tensor name -> ``onnx.TypeProto``; a tensor that nothing is known of is missing.
+        values: tensor name -> array, for small tensors whose value follows from shapes and constants.
+        refused: which node cannot work on the shapes that reach it, and why; None if all can.
+        steps: number of nodes that were walked before that.
+    """
+
+    def __init__(
+        self,
+        proto: onnx.ModelProto,
+        shapes: Mapping[str, tuple[int, ...]],
+        values: Mapping[str, np.ndarray] | None = None,
+    ):
+        self.types: dict[str, onnx.TypeProto] = {}
+        self.values: dict[str, np.ndarray] = dict(values or {})
+        self._opsets = {entry.domain: entry.version for entry in proto.opset_import}
+        self._imports = list(proto.opset_import)
+        self._constants(proto.graph)
+        for info in proto.graph.input:
+            if info.name in shapes:
+                elem_type = info.type.tensor_type.elem_type
+                self.types[info.name] = onnx.helper.make_tensor_type_proto(elem_type, shapes[info.name])
+        self.refused: str | None = None
+        self.steps = 0
+        try:
+            self._graph(proto.graph)
+        except _Refused as refusal:
+            self.refused = str(refusal)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of a tensor, or None if its rank or one of its dims is not known."""
+        kind = self.types.get(name)
+        if kind is None or not kind.tensor_type.HasField("shape"):
+            return None
+        dims = kind.tensor_type.shape.dim
+        return tuple(d.dim_value for d in dims) if all(d.HasField("dim_value") for d in dims) else None
+
+    def _constants(self, graph: onnx.GraphProto) -> None:
+        for tensor in graph.initializer:
+            self._constant(tensor.name, tensor)
+
+    def _constant(self, name: str, tensor: onnx.TensorProto) -> None:
+        self.types[name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+        external = tensor.data_location == onnx.TensorProto.EXTERNAL
+        if not external and int(np.prod(tensor.dims, dtype=object)) <= _SMALL:
+            self.values[name] = numpy_helper.to_array(tensor)
+
+    def _graph(self, graph: onnx.GraphProto) -> None:
+        for node in graph.node:
+            self.steps += 1
+            if node.op_type == "If" and node.domain in ("", "ai.onnx"):
+                self._if(node)
+            else:
+                self._node(node)
+
+    def _if(self, node: onnx.NodeProto) -> None:
+        branches = {a.name: a.g for a in node.attribute}
+        condition = self.values.get(node.input[0])
+        if condition is None:  # either may run: nothing is known of what comes out
+            return
+        branch = branches["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
+        self._constants(branch)
+        self._graph(branch)
+        for inner, outer in zip(branch.output, node.output, strict=False):
+            self._alias(inner.name, outer)
+
+    def _alias(self, source: str, target: str) -> None:
+        if source in self.types:
+            self.types[target] = self.types[source]
+        if source in self.values:
+            self.values[target] = self.values[source]
+
+    def _node(self, node: onnx.NodeProto) -> None:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            self._constant(node.output[0], node.attribute[0].t)
+            return
+        self._infer(node)
+        if node.op_type in ("Shape", "Size"):
+            self._shape_value(node)
+        elif node.op_type not in _RANDOM:
+            self._evaluate(node)
+
+    def _infer(self, node: onnx.NodeProto) -> None:
+        used = [name for name in node.input if name]
+        if any(name not in self.types for name in used):
+            return
+        has_body = any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute)
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self._opsets.get(node.domain, 1), node.domain)
+            types = self.types if has_body else {name: self.types[name] for name in used}
+            data = {name: numpy_helper.from_array(self.values[name]) for name in used if name in self.values}
+            inferred = shape_inference.infer_node_outputs(
+                schema, node, types, data, opset_imports=self._imports
+            )
+        except shape_inference.InferenceError as error:
+            if has_body:  # the types of a body's own inputs may change from turn to turn
+                return
+            raise _Refused(f"{_describe(node)} refuses {self._shapes(node)}: {_reason(error)}") from None
+        except (
+            onnx.defs.SchemaError,
+            ValueError,
+            TypeError,
+        ):  # custom operator, or a value ONNX cannot pass on
+            return
+        self.types.update({name: kind for name, kind in inferred.items() if name})
+        self._check(node)
+
+    def _check(self, node: onnx.NodeProto) -> None:
+        """What the operators require and ONNX's inference does not check."""
+        x = self.shape(node.input[0]) if node.input else None
+        y = self.shape(node.output[0])
+        if node.op_type in _KERNELS and y is not None and any(dim < 1 for dim in y[2:]):
+            raise _Refused(
+                f"{_describe(node)} refuses {self._shapes(node)}: the kernel is larger than its input"
+            )
+        if x is None or len(node.input) < 2:
+            return
+        weight = self.shape(node.input[1])
+        if node.op_type == "Conv" and weight is not None:
+            group = next((a.i for a in node.attribute if a.name == "group"), 1)
+            _require(node, "input channels", x[1], weight[1] * group)
+        elif node.op_type in _RECURRENT and weight is not None:
+            _require(node, "input size", x[-1], weight[-1])
+            layout = next((a.i for a in node.attribute if a.name == "layout"), 0)
+            for name in node.input[
+                5:7
+            ]:  # initial state and cell: [directions, batch, hidden], batch first if layout
+                state = self.shape(name) if name else None
+                if state is not None:
+                    _require(
+                        node, f"batch of the state {name!r}", state[0 if layout else 1], x[0 if layout else 1]
+                    )
+        elif node.op_type == "BatchNormalization" and weight is not None and len(x) > 1:
+            _require(node, "channels", x[1], weight[0])
+        elif node.op_type == "Pad" and y is not None and any(a.s == b"reflect" for a in node.attribute):
+            if any(after - before > 2 * max(before - 1, 0) for before, after in zip(x, y, strict=True)):
+                raise _Refused(f"{_describe(node)} refuses {x}: it reflects more than the input holds")
+
+    def _shape_value(self, node: onnx.NodeProto) -> None:
+        shape = self.shape(node.input[0])
+        if shape is None:
+            return
+        if node.op_type == "Size":
+            self.values[node.output[0]] = np.array(np.prod(shape, dtype=np.int64))
+            return
+        cut = {a.name: a.i for a in node.attribute}
+        self.values[node.output[0]] = np.array(shape, np.int64)[
+            cut.get("start", 0) : cut.get("end", len(shape))
+        ]
+
+    def _evaluate(self, node: onnx.NodeProto) -> None:
+        """The node's value, if those of its inputs are known and all is small."""
+        if any(name and name not in self.values for name in node.input):
+            return
+        sizes = [self.shape(name) for name in node.output if name]
+        if any(size is None or int(np.prod(size, dtype=object)) > _SMALL for size in sizes):
+            return
+        function = onnx.helper.make_function(
+            "workbench", "node", [n for n in node.input if n], list(node.output), [node], self._imports
+        )
+        try:
+            results = ReferenceEvaluator(function).run(None, {n: self.values[n] for n in node.input if n}, {})
+        except Exception:  # the reference operators lack some operators and types: the value stays unknown
+            return
+        for name, value in zip(node.output, results, strict=True):
+            if name and isinstance(value, np.ndarray | np.generic):
+                self.values[name] = np.asarray(value)
+
+    def _shapes(self, node: onnx.NodeProto) -> str:
+        shown = [f"{name}{list(self.shape(name) or '?')}" for name in node.input[:2] if name]
+        return " and ".join(shown)
+
+
+def _require(node: onnx.NodeProto, what: str, got: int, expected: int) -> None:
+    if got != expected:
+        raise _Refused(f"{_describe(node)} refuses {node.input[0]}: {what}: got {got}, expected {expected}")
+
+
+def _describe(node: onnx.NodeProto) -> str:
+    return f"{node.op_type} node {node.name or node.output[0]!r}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0].replace("[ShapeInferenceError]", "").strip()

@@ -1,0 +1,1 @@
+"""Side-by-side measurements; `python -m tests.bench` (what `make bench` calls) prints them."""

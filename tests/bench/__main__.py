@@ -1,0 +1,221 @@
+"""The bench: `python -m tests.bench [--json FILE] [--quick]`.
+
+Prints what a per-layer comparison of light_resnet50, light_densenet121 and light_vgg19 costs (4 inputs, every
+tensor; time and peak memory; ratios to Polygraphy and to merely running both models, beside their targets), the
+overhead of the worker process, and what opening a 5 GB model costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bench import contestants, light, overhead
+
+ROOT = Path(__file__).resolve().parents[2]
+MB = 1e6
+RUNNING, POLYGRAPHY = "merely running both", "Polygraphy, all marked"
+PROPAGATED, LOCAL = "wb.compare(local=False)", "wb.compare(local=True)"
+GEOMEAN, EACH, MEMORY, LOCAL_GEOMEAN = 25, 20, 12, 15  # times better than Polygraphy
+SLOWER, LOCAL_SLOWER = 2, 3  # times the wall time of merely running both
+
+
+def watched(command: list[str], folder: Path) -> dict:
+    """Run a command below a watcher of its own; its figures, and those it wrote to its last argument."""
+    seen, result, log = folder / "watched.json", Path(command[-1]), folder / "log.txt"
+    result.unlink(missing_ok=True)
+    with log.open("w") as sink:
+        line = [sys.executable, "-m", "tests.bench.watch", "--json", str(seen), "--", *command]
+        subprocess.run(line, cwd=ROOT, stdout=sink, stderr=subprocess.STDOUT, check=False)
+    if not result.exists():
+        raise SystemExit(f"{' '.join(command[:4])} failed:\n" + log.read_text()[-4000:])
+    figures = json.loads(seen.read_text())
+    return {"process_seconds": figures.pop("seconds"), **figures, **json.loads(result.read_text())}
+
+
+def contest(name: str, reference: Path, candidate: Path, feeds: Path, folder: Path, repeat: int) -> dict:
+    """One contestant on one pair of models, `repeat` times: the run of median time, the highest peak."""
+    module = [sys.executable, "-m", "tests.bench.contestants"]
+    line = [*module, name, str(reference), str(candidate), str(feeds), str(folder / "result.json")]
+    runs = sorted((watched(line, folder) for _ in range(repeat)), key=lambda run: run["seconds"])
+    best = runs[(len(runs) - 1) // 2]
+    return {
+        **best,
+        "peak_bytes": max(run["peak_bytes"] for run in runs),
+        "all_seconds": [r["seconds"] for r in runs],
+    }
+
+
+def compare_models(options: argparse.Namespace, folder: Path) -> dict:
+    """model -> {"same" | "changed": {contestant: figures}}."""
+    results: dict = {}
+    for model in options.models:
+        changed = light.write_changed(model, folder / f"{model}_changed.onnx")
+        feeds = folder / "feeds.npz"
+        contestants.save_feeds(str(feeds), light.feeds(model))
+        results[model] = {}
+        for kind, candidate in (("same", light.path(model)), ("changed", changed)):
+            row = results[model][kind] = {}
+            for name in options.contestants:
+                slow = name.startswith("Polygraphy")
+                if slow and kind not in options.polygraphy_on:
+                    continue
+                repeat = 1 if slow else options.repeat
+                row[name] = contest(name, light.path(model), candidate, feeds, folder, repeat)
+                print(_line(model, kind, name, row[name]), flush=True)
+    return results
+
+
+HEADER = (
+    f"{'model':18} {'candidate':9} {'contestant':24} {'call s':>8} {'process s':>9} {'peak MB':>8} "
+    f"{'processes':>9} {'tensors':>8}"
+)
+
+
+def _line(model: str, kind: str, name: str, row: dict) -> str:
+    return (
+        f"{model:18} {kind:9} {name:24} {row['seconds']:8.2f} {row['process_seconds']:9.2f} "
+        f"{row['peak_bytes'] / MB:8.0f} {row['most_processes']:9d} {row.get('tensors', ''):>8}"
+    )
+
+
+def ratios(results: dict) -> list[dict]:
+    """Per model and candidate: how many times better than Polygraphy, how much slower than running.
+
+    Where Polygraphy ran on one of the two candidates only, its figures stand for both: it takes no shortcut.
+    """
+    table = []
+    for model, kinds in results.items():
+        measured = [row[POLYGRAPHY] for row in kinds.values() if POLYGRAPHY in row]
+        for kind, row in kinds.items():
+            peer = row.get(POLYGRAPHY) or (measured[0] if measured else None)
+            for name in (PROPAGATED, LOCAL):
+                if name not in row:
+                    continue
+                line = {"model": model, "candidate": kind, "contestant": name}
+                if peer:
+                    line["faster"] = peer["seconds"] / row[name]["seconds"]
+                    line["faster_process"] = peer["process_seconds"] / row[name]["process_seconds"]
+                    line["less_memory"] = peer["peak_bytes"] / row[name]["peak_bytes"]
+                if RUNNING in row:
+                    line["of_running"] = row[name]["seconds"] / row[RUNNING]["seconds"]
+                table.append(line)
+    return table
+
+
+def verdicts(table: list[dict]) -> list[dict]:
+    """Each target of the comparison with what was measured and whether it was met."""
+    found = []
+
+    def check(text: str, values: list[float], target: float, higher: bool, combine=None) -> None:
+        if values:
+            value = (combine or (min if higher else max))(values)
+            met = value >= target if higher else value <= target
+            found.append({"target": text, "wanted": target, "measured": value, "met": met})
+
+    geomean = lambda values: math.exp(statistics.fmean(map(math.log, values)))  # noqa: E731
+    for kind in ("same", "changed"):
+        rows = [row for row in table if row["candidate"] == kind]
+        plain = [row for row in rows if row["contestant"] == PROPAGATED]
+        local = [row for row in rows if row["contestant"] == LOCAL]
+        get = lambda lines, key: [line[key] for line in lines if key in line]  # noqa: E731
+        check(
+            f"{kind}: propagated, times faster, geometric mean", get(plain, "faster"), GEOMEAN, True, geomean
+        )
+        check(f"{kind}: propagated, times faster, each", get(plain, "faster"), EACH, True)
+        check(f"{kind}: propagated, times less memory, each", get(plain, "less_memory"), MEMORY, True)
+        check(
+            f"{kind}: with local, times faster, geometric mean",
+            get(local, "faster"),
+            LOCAL_GEOMEAN,
+            True,
+            geomean,
+        )
+        check(
+            f"{kind}: propagated, times the time of merely running", get(plain, "of_running"), SLOWER, False
+        )
+        check(
+            f"{kind}: with local, times the time of merely running",
+            get(local, "of_running"),
+            LOCAL_SLOWER,
+            False,
+        )
+    return found
+
+
+def print_ratios(table: list[dict]) -> None:
+    print("\nRatios (times faster by the call / by the whole process, times less memory than Polygraphy;")
+    print("        time of the call against merely running both models)")
+    for row in table:
+        numbers = [row.get(key) for key in ("faster", "faster_process", "less_memory", "of_running")]
+        cells = " ".join(f"{number:9.2f}" if number else f"{'-':>9}" for number in numbers)
+        print(f"{row['model']:18} {row['candidate']:9} {row['contestant']:24} {cells}")
+    print("\nTargets")
+    for verdict in verdicts(table):
+        mark = "met " if verdict["met"] else "MISSED"
+        print(f"  {mark:6} {verdict['target']:58} {verdict['measured']:8.2f}  (target {verdict['wanted']})")
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    from importlib.metadata import version
+
+    packages = {name: version(name) for name in ("onnxruntime", "polygraphy", "numpy", "onnx-ir")}
+    return {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version(), **packages}
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--json", metavar="FILE", help="write all figures here too")
+    parser.add_argument("--models", nargs="+", default=list(light.NAMES), choices=light.NAMES)
+    default = [RUNNING, PROPAGATED, LOCAL, POLYGRAPHY]
+    parser.add_argument("--contestants", nargs="+", default=default, choices=list(contestants.CONTESTANTS))
+    parser.add_argument("--quick", action="store_true", help="without Polygraphy, which takes five minutes")
+    parser.add_argument(
+        "--repeat", type=int, default=3, help="runs of each contestant but Polygraphy (median)"
+    )
+    parser.add_argument("--polygraphy-on", nargs="+", default=["changed"], choices=["same", "changed"])
+    parser.add_argument("--skip-overheads", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.contestants = [name for name in options.contestants if not name.startswith("Polygraphy")]
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _options(arguments)
+    found: dict = {"machine": machine()}
+    print(", ".join(f"{key} {value}" for key, value in found["machine"].items()))
+    with tempfile.TemporaryDirectory(prefix="workbench-bench-") as temporary:
+        print("\n" + HEADER, flush=True)
+        found["compare"] = compare_models(options, Path(temporary))
+        found["ratios"] = ratios(found["compare"])
+        found["verdicts"] = verdicts(found["ratios"])
+        print_ratios(found["ratios"])
+        if not options.skip_overheads:
+            found["worker"] = overhead.worker()
+            print("\n" + overhead.worker_text(found["worker"]), flush=True)
+            found["load"] = overhead.big_load(Path(temporary), watched)
+            print(overhead.load_text(found["load"]))
+    if options.json:
+        Path(options.json).write_text(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -56,6 +56,9 @@ class Server:
         arrays = {name: self._array(session, name, block) for name, block in feeds.items()}
         return self.runtime.profile(self.sessions[session], arrays, **options)
 
+    def peak(self) -> int:
+        return self.ours.peak
+
     def call(self, name: str, options: dict) -> Any:
         return getattr(self.runtime, name)(**options)
 

@@ -2,11 +2,16 @@
 
 Options of `Worker.load`: `optimize` is ``none``, ``basic``, ``extended`` or ``all`` (ONNX Runtime's graph optimisation
 levels), `threads` the intra-op thread count (None: ONNX Runtime's choice), `prepack` False skips repacking weights
-(right when a model is run only a few times), `arena` the memory arena.
+(right when a model is run only a few times), `arena` the memory arena, `graph` a path to write the optimised graph to
+(its weights go to that path + ``.weights``), `events` a path prefix: profiling is on, its file begins with it.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +51,13 @@ class Runtime:
         onnxruntime.set_default_logger_severity(3)
 
     def options(
-        self, optimize: str = "all", threads: int | None = None, prepack: bool = True, arena: bool = True
+        self,
+        optimize: str = "all",
+        threads: int | None = None,
+        prepack: bool = True,
+        arena: bool = True,
+        graph: str = "",
+        events: str = "",
     ) -> Any:
         """SessionOptions of ONNX Runtime."""
         o = self.library.SessionOptions()
@@ -57,6 +68,12 @@ class Runtime:
         o.add_session_config_entry("session.model_external_initializers_file_folder_path", "/")
         if not prepack:
             o.add_session_config_entry("session.disable_prepacking", "1")
+        if graph:
+            o.optimized_model_filepath = graph
+            weights = os.path.basename(graph) + ".weights"
+            o.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights)
+        if events:
+            o.enable_profiling, o.profile_file_prefix = True, events
         return o
 
     def load(self, model: bytes, **options: Any) -> Loaded:
@@ -73,6 +90,15 @@ class Runtime:
                 ("outputs", loaded.session.get_outputs()),
             )
         }
+
+    def optimized(self, model: bytes, **options: Any) -> bytes:
+        """The graph that ONNX Runtime executes after its optimisations, as a serialised model (weights included)."""
+        with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
+            o = self.options(**options)
+            o.optimized_model_filepath = os.path.join(folder, "optimized.onnx")
+            self.library.InferenceSession(model, o, ["CPUExecutionProvider"])
+            with open(o.optimized_model_filepath, "rb") as file:
+                return file.read()
 
     def run(
         self,
@@ -91,6 +117,20 @@ class Runtime:
                 loaded.shapes[key] = {n: a.shape for n, a in results.items() if a.size and a.dtype.kind != "O"}
             return results
         return self._bound(loaded, feeds, names, known, place)
+
+    def profile(self, loaded: Loaded, feeds: dict[str, np.ndarray], runs: int = 0, finish: bool = False) -> dict:
+        """Run and time: ``ms`` of each run; with `finish`, end profiling and give the path of the ``events`` file."""
+        names = list(loaded.outputs)
+        bound = any(a.dtype.name in _CODES for a in feeds.values())
+        ms = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            if bound:
+                self._bound(loaded, feeds, names, {}, _nowhere)
+            else:
+                loaded.session.run(names, feeds)
+            ms.append((time.perf_counter() - start) * 1000)
+        return {"ms": ms, "events": loaded.session.end_profiling() if finish else ""}
 
     def _bound(self, loaded: Loaded, feeds: dict, names: list[str], known: dict, place: Callable) -> dict:
         binding = loaded.session.io_binding()
@@ -119,6 +159,10 @@ class Runtime:
                     array = value.numpy()
                     results[name] = array.view(dtype_of(loaded.outputs[name])) if name in loaded.outputs else array
         return {name: results[name] for name in names}
+
+
+def _nowhere(name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    raise AssertionError("outputs of unknown shape are not placed")
 
 
 def _dtype(text: str) -> str:

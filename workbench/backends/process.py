@@ -52,6 +52,7 @@ class Worker:
         self._version = ""
         self._count = 0
         self._freed: list[int] = []
+        self._ignored: set[int] = set()
         self._what: dict[int, tuple[str, str]] = {0: ("start", "")}
         self._replies: dict[int, tuple[bool, Any]] = {}
         self._arrived: queue.SimpleQueue = queue.SimpleQueue()
@@ -107,6 +108,14 @@ class Worker:
         self._send("load", (number, block, options), "load", name)
         return Session(self, number, name, block)
 
+    def store(self, array: np.ndarray) -> Block:
+        """Put an array where the worker can read it; give it back with `free`."""
+        return self._feeds.store(array)
+
+    def peak_bytes(self) -> int:
+        """Most bytes of arrays that were shared at a time."""
+        return self._feeds.peak + self._wait(self._send("peak", (), "wait", ""))
+
     def call(self, name: str, *, phase: str = "run", **options: Any) -> Any:
         """Call a function of the runtime's module in the worker and return its (picklable) result."""
         return self._wait(self._send("call", (name, options), phase, name))
@@ -151,6 +160,9 @@ class Worker:
                 raise
             if reply is None:
                 self._end(self._crashed())
+            elif reply[0] in self._ignored:
+                self._ignored.discard(reply[0])
+                self._what.pop(reply[0])
             else:
                 self._replies[reply[0]] = reply[1:]
         phase, model = self._what.pop(number)
@@ -242,10 +254,6 @@ class Session:
             finally:
                 self.worker._feeds.release(block.place)
 
-    def store(self, array: np.ndarray) -> Block:
-        """Put an array where the worker can read it; give it back with `free`."""
-        return self.worker._feeds.store(array)
-
     def submit(self, feeds: Mapping[str, Block], outputs: list[str] | None = None) -> int:
         """Start a run and return its number for `result`."""
         return self.worker._send("run", (self.number, dict(feeds), outputs), "run", self.name)
@@ -265,7 +273,7 @@ class Session:
 
     def run(self, feeds: Mapping[str, np.ndarray], outputs: list[str] | None = None) -> dict[str, np.ndarray]:
         """Run once. Returns name -> array, copied out of the shared memory."""
-        given = {name: self.store(np.asarray(array)) for name, array in feeds.items()}
+        given = {name: self.worker.store(np.asarray(array)) for name, array in feeds.items()}
         try:
             results = self.result(self.submit(given, outputs))
         finally:
@@ -277,7 +285,7 @@ class Session:
     def profile(self, feeds: Mapping[str, np.ndarray], **options: Any) -> Any:
         """Profile; options and result are the runtime's own (see its module)."""
         self._ready()
-        given = {name: self.store(np.asarray(array)) for name, array in feeds.items()}
+        given = {name: self.worker.store(np.asarray(array)) for name, array in feeds.items()}
         try:
             number = self.worker._send("profile", (self.number, given, options), "profile", self.name)
             return self.worker._wait(number)
@@ -285,10 +293,10 @@ class Session:
             self.free(given.values())
 
     def close(self) -> None:
-        """Unload the model; the worker stays."""
+        """Unload the model, without waiting for it; the worker stays."""
         if self.worker._dead is None:
             self._ready()
-            self.worker._wait(self.worker._send("unload", (self.number,), "unload", self.name))
+            self.worker._ignored.add(self.worker._send("unload", (self.number,), "unload", self.name))
 
 
 def view(worker: Worker, block: Block) -> np.ndarray:

@@ -1,0 +1,170 @@
+"""Comparing two models tensor by tensor, in bounded memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..backends import Worker
+from ..errors import CompareError
+from ..inputs import feeds as make_feeds
+from ..model import Model, load
+from ..model.shapes import infer
+from ..segments import Graph
+from . import plan as planning
+from .records import records
+from .rerun import Rerun
+from .result import Comparison, Pair
+from .stream import RUN, Stream, Track
+
+__all__ = ["Comparison", "Pair", "compare"]
+
+
+def compare(
+    reference: Any,
+    candidate: Any,
+    inputs: Any = None,
+    *,
+    shapes: Mapping[str, Any] | None = None,
+    count: int = 1,
+    seed: int = 0,
+    tolerance: float | Mapping[str, float] = 1e-3,
+    local: bool = True,
+    memory_budget: int = 128 << 20,
+    as_run: bool = False,
+    optimize: str = "all",
+    threads: int | None = None,
+    timeout: float = 600.0,
+    progress: bool = True,
+) -> Comparison:
+    """Compare every tensor that two models share, segment by segment, while it is alive.
+
+    Args:
+        reference, candidate: Models, or anything that `workbench.load` takes.
+        inputs: what `workbench.inputs.feeds` takes; None generates `count` inputs from `seed`.
+        shapes: values for symbolic dims by name, or shapes by input name.
+        tolerance: see `Comparison.first_divergence`.
+        local: also run each of the candidate's nodes on the reference's values, to see what it adds itself.
+        memory_budget: bytes for the tensors held at a time, over both models and all inputs; the weights of the
+            segment that runs come on top, and a single larger tensor is held all the same.
+        as_run: compare with the graph that the runtime really executes: the candidate as optimised at level
+            `optimize`; only tensors that exist there are compared, and `meta["observer"]` says what looking changed.
+        threads: threads of the runtime (None: its choice).
+        timeout: seconds that one step of the runtime may take.
+        progress: show a progress bar when it takes longer than a second.
+
+    Raises:
+        ModelError, InputError: what was given cannot be used.
+        CompareError: the two models share no tensor or have different inputs.
+        BackendError: the runtime failed, crashed or timed out.
+    """
+    start = time.perf_counter()
+    with Worker("onnxruntime", timeout=timeout) as worker:
+        first, second = (m if isinstance(m, Model) else load(m) for m in (reference, candidate))
+        items = make_feeds(first, inputs, shapes=shapes, count=count, seed=seed)
+        observer = None
+        if as_run:
+            from .observer import observe
+
+            second, observer = observe(worker, second, next(iter(items)), optimize=optimize, threads=threads)
+        comparison = _stream(worker, first, second, items, tolerance, local, memory_budget, threads, progress)
+    comparison.meta |= {"seconds": time.perf_counter() - start, "as_run": as_run}
+    if observer:
+        comparison.meta["observer"] = observer
+    return comparison
+
+
+def _stream(
+    worker: Worker,
+    first: Model,
+    second: Model,
+    items: Any,
+    tolerance: Any,
+    local: bool,
+    budget: int,
+    threads: int | None,
+    progress: bool,
+) -> Comparison:
+    a, b = Graph(first.to_proto()), Graph(second.to_proto())
+    names = _inputs(a, b)
+    example = next(iter(items))
+    known = infer(first.to_proto(), {n: tuple(v.shape) for n, v in example.items()})
+    sizes = {name: info.bytes for name, info in known.items() if info.bytes is not None}
+    limit = max(1 << 20, budget // 16)
+    plan = planning.make(a, b, sizes, limit, local=local)
+    if not plan.pairs and a.producer:
+        raise CompareError(
+            f"{first.name!r} and {second.name!r} share no tensor name and have different outputs: nothing to compare"
+        )
+    group = max(1, int((budget - 6 * limit) // max(1, plan.live)))
+    options = {**RUN, "threads": threads}
+    tracks = {
+        name: Track(name, graph, worker, model.name, options)
+        for name, graph, model in (("reference", a, first), ("candidate", b, second), ("local", b, second))
+    }
+    total = len(items) if hasattr(items, "__len__") else None
+    with _bar(progress, total, plan, group) as tick:
+        stream = Stream(plan, tracks, tick, heavy=budget // 4)
+        done = 0
+        for batch in _batches(items, group):
+            stream.run(batch, names)
+            done += len(batch)
+    meta = {
+        "reference": first.name,
+        "candidate": second.name,
+        "runtime": worker.backend,
+        "version": worker.version,
+        "optimize": "none",
+        "threads": threads,
+        "inputs": done,
+        "inputs_at_once": min(group, done),
+        "segments": len({key // 2 for key in plan.pieces}),
+        "pieces": stream.loaded,
+        "memory_budget": budget,
+        "peak_bytes": worker.peak_bytes(),
+    }
+    rerun = Rerun(first, second, plan, names, items, options, worker.timeout)
+    return Comparison(records(stream, local), a.outputs, tolerance, meta, rerun)
+
+
+def _inputs(a: Graph, b: Graph) -> dict[str, str]:
+    """Input of the reference -> input of the candidate, by name, else by position."""
+    if set(b.inputs) <= set(a.inputs):
+        return {name: name for name in a.inputs}
+    if len(a.inputs) == len(b.inputs):
+        return dict(zip(a.inputs, b.inputs, strict=True))
+    raise CompareError(f"the models have different inputs: {list(a.inputs)} and {list(b.inputs)}; edit one to match")
+
+
+def _batches(items: Any, size: int) -> Iterator[list]:
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class _bar:
+    """A tqdm bar over the steps of a comparison, shown after a second; calling it counts one step."""
+
+    def __init__(self, show: bool, total: int | None, plan: planning.Plan, group: int):
+        self.bar = None
+        if show:
+            from tqdm.auto import tqdm
+
+            steps = None
+            if total is not None:
+                once = sum(key % 2 == 0 for key in plan.keys)
+                steps = once * -(-total // group) + (len(plan.keys) - once) * total
+            self.bar = tqdm(total=steps, desc="compare", unit="step", delay=1, leave=False)
+
+    def __enter__(self):
+        return self.bar.update if self.bar is not None else (lambda: None)
+
+    def __exit__(self, *exc: object) -> None:
+        if self.bar is not None:
+            self.bar.close()

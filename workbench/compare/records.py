@@ -1,0 +1,102 @@
+"""The rows of a comparison's table, made from what was measured: plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ..metrics import MEASURES, Measure
+from ..segments import Graph, Node, bodies
+from .result import COMPARED
+from .stream import Stream
+
+
+def records(stream: Stream, local: bool) -> list[dict[str, Any]]:
+    """The rows of the table, in the reference's order of execution, then what only the candidate has."""
+    plan = stream.plan
+    depth = _depth(plan.reference)
+    rows = []
+    for node in plan.reference.order:
+        for name in node.outputs:
+            rows.append(_record(stream, name, node, local) | {"depth": depth[name]})
+        rows += _inside(node, local)
+    for node in plan.candidate.order:
+        for name in node.outputs:
+            if name not in plan.back:
+                rows.append(_blank(name, node, "only in the candidate", local))
+    for order, record in enumerate(rows):
+        record["order"] = order
+    return rows
+
+
+def _record(stream: Stream, name: str, node: Node, local: bool) -> dict[str, Any]:
+    plan = stream.plan
+    dtype, shape = stream.seen["reference"].get(name, ("", None))
+    measure = stream.measures.get((name, "candidate"))
+    problem = stream.problems.get((name, "candidate"))
+    if name not in plan.pairs:
+        status = "only in the reference"
+        if name in plan.candidate.weights or name in plan.candidate.constants:
+            status = "folded to a weight in the candidate"
+    else:
+        status = problem or (COMPARED if measure else "was not computed")
+    record = _blank(name, node, status, local) | {"dtype": dtype, "shape": shape, "constant": node.constant}
+    if measure and not problem:
+        record |= measure.result()
+        record["error"] = _error(record)
+        added = stream.measures.get((name, "local"))
+        if local and added:
+            record |= {f"local_{k}": v for k, v in added.result().items()}
+        elif local:
+            record["local_status"] = stream.problems.get((name, "local"), "was not computed")
+    return record
+
+
+def _blank(name: str, node: Node, status: str, local: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {"tensor": name, "node": node.name, "op_type": node.op_type, "status": status}
+    record |= {"dtype": "", "shape": None, "constant": False, "error": math.nan}
+    record |= dict.fromkeys(MEASURES, math.nan)
+    if local:
+        record |= {"local_status": "", **dict.fromkeys((f"local_{m}" for m in MEASURES), math.nan)}
+    return record
+
+
+def _error(record: Mapping[str, Any]) -> float:
+    largest = max((abs(record[k]) for k in ("ref_min", "ref_max") if not math.isnan(record[k])), default=0.0)
+    return record["max_abs"] / max(1.0, largest)
+
+
+def _inside(node: Node, local: bool, path: str = "") -> list[dict[str, Any]]:
+    """Tensors of the bodies of an If, Loop or Scan node; a piece cannot hand them out."""
+    path = f"{path}{node.name}/"
+    rows = []
+    for attribute, body in bodies(node.proto):
+        for index, proto in enumerate(body.node):
+            if proto.op_type == "Constant" or not any(proto.output):
+                continue
+            inner = Node(index, proto)
+            status = f"inside {attribute} of {node.op_type} node {node.name!r}: only the node's outputs are compared"
+            for name in inner.outputs:
+                rows.append(_blank(f"{path}{attribute}/{name}", inner, status, local))
+            rows += _inside(inner, local, f"{path}{attribute}/")
+    return rows
+
+
+def _depth(graph: Graph) -> dict[str, int]:
+    """Tensor -> number of computed (not constant) nodes on the longest path to it."""
+    table: dict[str, int] = {}
+    for node in graph.order:
+        level = max((table.get(name, 0) for name in node.inputs), default=0) + (not node.constant)
+        table.update((name, level) for name in node.outputs)
+    return table
+
+
+def measured(name: str, dtype: str, shape: Any, status: str, measure: Measure | None) -> dict[str, Any]:
+    """The row of a tensor that no graph is known of."""
+    record: dict[str, Any] = {"tensor": name, "node": "", "op_type": "", "status": status or COMPARED}
+    record |= {"dtype": dtype, "shape": shape, "constant": False, "error": math.nan, **dict.fromkeys(MEASURES, math.nan)}
+    if measure is not None and not status:
+        record |= measure.result()
+        record["error"] = _error(record)
+    return record

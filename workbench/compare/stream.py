@@ -1,0 +1,234 @@
+"""Running a plan: both models piece by piece, every pair of tensors measured while it is alive.
+
+Only tensors that a later piece needs are kept. While the runtime works on one input, the pairs of the input before it
+are measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..backends import Session, Worker, free, view
+from ..backends.memory import Block, dtype_of
+from ..errors import BackendFailed
+from ..metrics import Measure
+from ..segments import Graph
+from .plan import Piece, Plan
+
+RUN = {"optimize": "none", "prepack": False, "arena": False}
+
+
+@dataclass
+class Track:
+    """One of the three tracks: where it runs and what it holds."""
+
+    name: str
+    graph: Graph
+    worker: Worker
+    title: str
+    options: dict[str, Any]
+    feeds: list[dict[str, Block]] = field(default_factory=list)
+    held: list[dict[str, Block]] = field(default_factory=list)
+    once: dict[str, Block] = field(default_factory=dict)
+
+    def get(self, name: str, item: int | None) -> Block | None:
+        """The block of a tensor, for one input of the group or of what is computed once."""
+        if item is not None:
+            block = self.held[item].get(name) or self.feeds[item].get(name)
+            if block is not None:
+                return block
+        return self.once.get(name)
+
+
+@dataclass
+class Stream:
+    """A plan being run.
+
+    Attributes:
+        measures: (reference tensor, "candidate" or "local") -> Measure.
+        problems: (reference tensor, "candidate" or "local") -> why it could not be measured.
+        seen: "reference" or "candidate" -> tensor -> (dtype name, shape) as first computed.
+    """
+
+    plan: Plan
+    tracks: dict[str, Track]
+    tick: Callable[[], Any]
+    heavy: int
+    measures: dict[tuple[str, str], Measure] = field(default_factory=dict)
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)
+    seen: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = field(default_factory=lambda: {"reference": {}, "candidate": {}})
+    loaded: int = 0
+    _sessions: dict[str, Session | None] = field(default_factory=dict)
+
+    def run(self, feeds: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]) -> None:
+        """Run one group of inputs through all segments. `names`: reference input -> candidate input."""
+        for track in self.tracks.values():
+            rename = {} if track.name == "reference" else names
+            track.held, track.once = [{} for _ in feeds], {}
+            track.feeds = [
+                {rename.get(n, n): track.worker.store(np.asarray(a)) for n, a in feed.items()} for feed in feeds
+            ]
+        tasks = [(key, item) for key in self.plan.keys for item in (range(len(feeds)) if key % 2 else [None])]
+        running = self._submit_both(*tasks[0]) if tasks else []
+        for (key, item), after in zip(tasks, [*tasks[1:], None], strict=True):
+            for wait in running:
+                wait()
+            pieces = self.plan.pieces[key]
+            local = self._submit(pieces["local"], item) if "local" in pieces else None
+            ahead = after is not None and (after[0] == key or self._light(key))
+            sessions = dict(self._sessions)
+            if ahead:
+                running = self._submit_both(*after)
+            self._finish(key, item, local)
+            if after is None or after[0] != key:
+                self._end_stage(key, sessions)
+            if after is not None and not ahead:
+                running = self._submit_both(*after)
+            self.tick()
+        for track in self.tracks.values():
+            for given in track.feeds:
+                free(track.worker, given.values())
+
+    def _submit_both(self, key: int, item: int | None) -> list[Callable[[], None]]:
+        pieces = self.plan.pieces[key]
+        return [self._submit(pieces[name], item) for name in ("reference", "candidate") if name in pieces]
+
+    def _light(self, key: int) -> bool:
+        """Whether the pieces of the next stage may be loaded while those of this one are still there."""
+        total = 0
+        for piece in self.plan.pieces[key].values():
+            track = self.tracks[piece.track]
+            for name in {name for node in piece.nodes for name in node.inputs}:
+                block = track.once.get(name)
+                total += int(np.prod(block.shape)) * 4 if block is not None else track.graph.weight_bytes(name)
+        return total <= self.heavy
+
+    def _submit(self, piece: Piece, item: int | None) -> Callable[[], None]:
+        """Start a piece for one input; what is returned waits for it and keeps what it made."""
+        track = self.tracks[piece.track]
+        slot = f"{piece.track}@{piece.key}"
+        own: list[Block] = []
+        session, number, failed = None, 0, None
+        try:
+            feeds = self._feeds(piece, item, own)
+            if slot not in self._sessions:
+                self._sessions[slot] = self._load(piece, track, feeds)
+            session = self._sessions[slot]
+            number = session.submit(feeds) if session is not None else 0
+        except BackendFailed as error:
+            failed = error
+
+        def wait() -> None:
+            try:
+                if failed is not None:
+                    raise failed
+                results = session.result(number) if session is not None else {}
+            except BackendFailed as error:
+                self._sessions[slot] = None
+                if piece.track != "local":
+                    raise
+                for name in piece.outputs:  # shapes that differ spoil a local run; the other two go on
+                    self.problems[name, "local"] = f"its local run failed: {error}"
+                return
+            finally:
+                free(track.worker, own)
+            (track.once if item is None else track.held[item]).update(results)
+            if piece.track in self.seen:
+                for name, block in results.items():
+                    self.seen[piece.track].setdefault(name, (block.dtype, block.shape))
+
+        return wait
+
+    def _load(self, piece: Piece, track: Track, feeds: Mapping[str, Block]) -> Session:
+        types = {name: block.dtype for name, block in feeds.items()}
+        proto = track.graph.piece(piece.nodes, piece.outputs, types, piece.renamed)
+        first, last = piece.nodes[0].name, piece.nodes[-1].name
+        title = f"{track.title} [{first}]" if first == last else f"{track.title} [{first} … {last}]"
+        self.loaded += 1
+        return track.worker.load(proto.SerializeToString(), name=title, **track.options)
+
+    def _feeds(self, piece: Piece, item: int | None, own: list[Block]) -> dict[str, Block]:
+        """What flows into a piece: name in the piece -> block. Blocks made for this are added to `own`."""
+        track = self.tracks[piece.track]
+        made = {name for node in piece.nodes for name in node.outputs}
+        feeds: dict[str, Block] = {}
+        for name in dict.fromkeys(name for node in piece.nodes for name in node.inputs):
+            if name in piece.renamed:
+                feeds[piece.renamed[name]] = self._from_reference(name, item, track, own)
+            elif name not in made and not track.graph.is_weight(name):
+                block = track.get(name, item)
+                if block is None:
+                    raise BackendFailed(f"the local run that makes {name!r} failed before it", phase="run")
+                feeds[name] = block
+        return feeds
+
+    def _from_reference(self, name: str, item: int | None, track: Track, own: list[Block]) -> Block:
+        """The reference's value of a candidate's tensor, in the candidate's dtype, where its worker can read it."""
+        reference = self.tracks["reference"]
+        block = reference.get(self.plan.back[name], item)
+        assert block is not None, name
+        dtype = self.seen["candidate"].get(name, (block.dtype,))[0]
+        if dtype == block.dtype and (reference.worker is track.worker or block.kind != "shared"):
+            return block
+        with np.errstate(all="ignore"):
+            made = track.worker.store(view(reference.worker, block).astype(dtype_of(dtype)))
+        own.append(made)
+        return made
+
+    def _finish(self, key: int, item: int | None, local: Callable[[], None] | None) -> None:
+        """Measure what is due and give back what is not needed any more."""
+        due = self.plan.compare.get(key, ())
+        for name, track in due:
+            if track == "candidate":
+                self._measure(name, track, item)
+        if local is not None:
+            local()
+        for name, track in due:
+            if track == "local":
+                self._measure(name, track, item)
+        if item is not None:
+            for each in self.tracks.values():
+                self._drop(each, each.held[item], key)
+
+    def _end_stage(self, key: int, sessions: Mapping[str, Session | None]) -> None:
+        for each in self.tracks.values():
+            self._drop(each, each.once, key)
+        for slot, session in sessions.items():
+            if session is not None:
+                session.close()
+            self._sessions.pop(slot)
+
+    def _measure(self, mine: str, name: str, item: int | None) -> None:
+        reference, track = self.tracks["reference"], self.tracks[name]
+        a, b = reference.get(mine, item), track.get(self.plan.pairs[mine], item)
+        if a is None or b is None:
+            self.problems.setdefault((mine, name), "was not computed")
+        elif a.shape != b.shape:
+            self.problems[mine, name] = f"shapes differ: {list(a.shape)} and {list(b.shape)}"
+        else:
+            measure = self.measures.setdefault((mine, name), Measure())
+            measure.add(view(reference.worker, a), view(track.worker, b))
+
+    def _drop(self, track: Track, held: dict[str, Block], key: int) -> None:
+        last = self.plan.last[track.name]
+        gone = [name for name in held if last.get(name, -1) <= key]
+        free(track.worker, [held.pop(name) for name in gone])
+
+
+@contextlib.contextmanager
+def workers(backends: Sequence[str], timeout: float):
+    """One worker for each different runtime, closed at the end."""
+    made: dict[str, Worker] = {}
+    try:
+        for name in backends:
+            if name not in made:
+                made[name] = Worker(name, timeout=timeout)
+        yield made
+    finally:
+        for worker in made.values():
+            worker.close()

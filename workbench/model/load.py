@@ -1,0 +1,139 @@
+"""Opening a model, in whatever form it comes, with its weights left where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from ..errors import ModelError
+from . import check, wire
+from .external import Folder, open_file
+from .info import DTYPES, nbytes
+from .sniff import looks_like
+from .weights import FileTensor, from_buffer
+
+Embedded = Callable[[int, ir.DataType, ir.Shape, str], ir.TensorProtocol]
+
+
+def read_file(path: Path) -> ir.Model:
+    """The model in a file; weights in it and in its external data files are mapped, not read.
+
+    Raises:
+        ModelError: the file cannot be used, with the reason.
+    """
+    what = f"cannot load {path}"
+    file = open_file(path, what, embedded=True)
+    if not file.size:
+        raise ModelError(f"{what}: the file is empty (0 bytes); copy or export it again")
+
+    def embedded(offset: int, dtype: ir.DataType, shape: ir.Shape, name: str) -> ir.TensorProtocol:
+        return FileTensor(file, offset, dtype, shape, name=name)
+
+    return _read(file.map(), what, embedded, Folder(path.parent, model=path))
+
+
+def read_bytes(data: bytes, what: str, folder: Folder | None) -> ir.Model:
+    """The model encoded in bytes; its weights are views of them."""
+    if not data:
+        raise ModelError(f"{what}: there are no bytes; expected an encoded ONNX model")
+
+    def embedded(offset: int, dtype: ir.DataType, shape: ir.Shape, name: str) -> ir.TensorProtocol:
+        size = nbytes(DTYPES[dtype.value], shape.numpy())
+        return from_buffer(memoryview(data)[offset : offset + size], dtype, shape, name=name)
+
+    return _read(data, what, embedded, folder)
+
+
+def _read(data, what: str, embedded: Embedded, folder: Folder | None) -> ir.Model:
+    proto = onnx.ModelProto()
+    try:
+        try:
+            proto.ParseFromString(wire.skeleton(data))
+        except ValueError:
+            proto.ParseFromString(bytes(data))
+    except DecodeError as error:
+        raise ModelError(f"{what}: it is no ONNX model, or a damaged one: {looks_like(data)}") from error
+    if not proto.HasField("graph"):
+        raise ModelError(f"{what}: it is no ONNX model (it has no graph): {looks_like(data)}")
+    return from_proto(proto, what, embedded, folder, len(data))
+
+
+def from_proto(
+    proto: onnx.ModelProto, what: str, embedded: Embedded | None, folder: Folder | None, size: int = 0
+) -> ir.Model:
+    """The checked model in a proto whose weights are references (to the file itself, or to external data)."""
+    check.check_model(proto, what)
+    try:
+        model = ir.from_proto(proto)
+    except Exception as error:  # onnx_ir raises many kinds on odd input
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ModelError(f"{what}: {cause or type(cause).__name__}") from error
+
+    def bind(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if not isinstance(tensor, ir.ExternalTensor):
+            return tensor
+        return _bind(tensor, what, embedded, folder, size)
+
+    for_each_tensor(model, bind)
+    return model
+
+
+def _bind(
+    tensor: ir.ExternalTensor, what: str, embedded: Embedded | None, folder: Folder | None, size: int
+) -> ir.TensorProtocol:
+    """The tensor over the bytes that an external tensor refers to, once they are known to be there."""
+    name, offset, location = tensor.name or "", tensor.offset or 0, str(tensor.location)
+    inside = location == wire.SELF and embedded is not None
+    label = f"{what}: tensor {name!r} {DTYPES[tensor.dtype.value]}{list(tensor.shape.numpy())}"
+    if tensor.dtype == ir.DataType.STRING:
+        raise ModelError(f"{label}: strings cannot be external data; export the model again")
+    need = nbytes(DTYPES[tensor.dtype.value], tensor.shape.numpy())
+    have = need if tensor.length is None else tensor.length
+    if have != need:
+        where = "the file" if inside else f"external data {location!r}"
+        raise ModelError(
+            f"{label}: {where} holds {have} bytes of it, its shape needs {need}; the model is damaged"
+        )
+    if inside:
+        return embedded(offset, tensor.dtype, tensor.shape, name)  # type: ignore[misc]
+    if folder is None:
+        raise ModelError(
+            f"{label}: it lies in the file {location!r}, but a model that is not loaded from a path has no folder; "
+            "give wb.load the path of the model, or base_dir= the folder of its data"
+        )
+    file = folder.file(location, name)
+    if offset < 0 or offset + need > file.size:
+        raise ModelError(
+            f"{label}: its bytes {offset} to {offset + need} are not in {file.path}, which has {file.size}; "
+            "the data file is too short, copy or export it again"
+        )
+    return FileTensor(file, offset, tensor.dtype, tensor.shape, name=name)
+
+
+def for_each_tensor(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.TensorProtocol]) -> None:
+    """Replace each weight of a model (initializers, and tensors in attributes; bodies and functions included)."""
+    graphs = [model.graph, *model.graph.subgraphs()]
+    for function in model.functions.values():
+        graphs += [function.graph, *function.subgraphs()]
+    for graph in graphs:
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = change(value.const_value)
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.is_ref():
+                    continue
+                if attribute.type == ir.AttributeType.TENSOR:
+                    tensor = change(attribute.value)
+                    if tensor is not attribute.value:
+                        node.attributes[attribute.name] = ir.AttrTensor(attribute.name, tensor)
+                elif attribute.type == ir.AttributeType.TENSORS:
+                    node.attributes[attribute.name] = ir.AttrTensors(
+                        attribute.name, [change(tensor) for tensor in attribute.value]
+                    )

@@ -1,0 +1,42 @@
+"""Stable names for nodes: every node of a model has one, no two have the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+
+def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """Every node: of the graph, of If / Loop / Scan bodies (after the node that holds them) and of functions."""
+    yield from model.graph.all_nodes()
+    for function in model.functions.values():
+        yield from function.all_nodes()
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give unnamed nodes the name ``<op_type>_<first output>`` and make every name unique with a suffix ``_1``, ``_2`` ...
+
+    The first node with a name keeps it. The result depends on nothing but the model, so the same file always gets the
+    same names, and a model that was named once stays as it is.
+    """
+    nodes = list(all_nodes(model))
+    taken = {node.name for node in nodes if node.name}
+    seen: set[str] = set()
+    last: dict[str, int] = {}
+
+    def free(name: str) -> str:
+        candidate = name
+        while candidate in taken:
+            last[name] = last.get(name, 0) + 1
+            candidate = f"{name}_{last[name]}"
+        taken.add(candidate)
+        return candidate
+
+    for node in nodes:
+        if not node.name:
+            first = next((value.name for value in node.outputs if value.name), "")
+            node.name = free(f"{node.op_type}_{first}" if first else node.op_type)
+        elif node.name in seen:
+            node.name = free(node.name)
+        seen.add(node.name)

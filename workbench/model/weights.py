@@ -1,0 +1,124 @@
+"""Weights that stay in their file: one shared memory map per file, and tensors that are windows into it."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import ModelError
+
+CHUNK = 16 << 20
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+class DataFile:
+    """A file that holds weights, as it was when the model was loaded.
+
+    The bytes are mapped on first use. A file that was replaced (a new file under the old name) is still read from the
+    map when that was open by then; a file that was changed in place, or replaced before it was ever read, raises
+    ModelError rather than giving out other bytes than those that belong to the model.
+
+    Attributes:
+        path: absolute path.
+        size: in bytes.
+        embedded: whether this is the .onnx file itself and not an external data file.
+    """
+
+    def __init__(self, path: Path, *, embedded: bool = False):
+        self.path, self.embedded = path, embedded
+        self._handle: IO[bytes] | None = None
+        self._map: mmap.mmap | None = None
+        self._identity = _identity(os.stat(path))
+        self.size = self._identity[2]
+        if embedded:
+            self._open()
+
+    def _open(self) -> IO[bytes]:
+        if self._handle is None:
+            self.check_path()
+            self._handle = open(self.path, "rb")  # noqa: SIM115 - lives as long as this object
+        if _identity(os.fstat(self._handle.fileno())) != self._identity:
+            raise self._changed("was changed in place")
+        return self._handle
+
+    def _changed(self, how: str) -> ModelError:
+        return ModelError(
+            f"weights in {self.path}: the file {how} since the model was loaded; load the model again"
+        )
+
+    def check_path(self) -> None:
+        """Raise ModelError unless the path still leads to the file that the model was loaded from."""
+        try:
+            now = _identity(os.stat(self.path))
+        except OSError as error:
+            raise self._changed(f"cannot be opened any more ({error.strerror})") from None
+        if now != self._identity:
+            raise self._changed("was replaced or changed")
+
+    def map(self) -> mmap.mmap:
+        """The whole file as a read-only memory map."""
+        handle = self._open()
+        if self._map is None:
+            self._map = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._map
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """The bytes, without copying them."""
+        return memoryview(self.map())[offset : offset + length] if length else memoryview(b"")
+
+    def copy_to(self, out: IO[bytes], offset: int, length: int) -> None:
+        """Write the bytes to a file at its current position, inside the kernel where that is possible."""
+        source = self._open().fileno()
+        out.flush()
+        position, end = offset, offset + length
+        while position < end:
+            try:
+                done = os.copy_file_range(source, out.fileno(), min(end - position, 1 << 30), position)
+            except (OSError, AttributeError) as error:
+                if getattr(error, "errno", None) in DISK_ERRORS:
+                    raise
+                done = os.write(out.fileno(), os.pread(source, min(end - position, CHUNK), position))
+            if not done:
+                raise self._changed("became shorter")
+            position += done
+        out.seek(0, os.SEEK_CUR)
+        self._open()
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int, int, int]:
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+class FileTensor(ir.LazyTensor):
+    """A tensor whose bytes lie in a DataFile; numpy() is a read-only view of the map, checked at each call."""
+
+    __slots__ = ("file", "length", "offset")
+
+    def __init__(self, file: DataFile, offset: int, dtype: ir.DataType, shape: ir.Shape, **names: Any):
+        super().__init__(self._read, dtype, shape, **names)
+        self.file, self.offset, self.length = file, offset, self.nbytes
+
+    def _read(self) -> ir.Tensor:
+        return from_buffer(self.file.view(self.offset, self.length), self.dtype, self.shape, name=self.name)
+
+    def tobytes(self) -> bytes:
+        """The bytes as ONNX stores them."""
+        return bytes(self.file.view(self.offset, self.length))
+
+    def tofile(self, file: Any) -> None:
+        """Write the bytes to a file object without holding them in memory."""
+        self.file.copy_to(file, self.offset, self.length)
+
+
+def from_buffer(buffer: memoryview, dtype: ir.DataType, shape: ir.Shape, **names: Any) -> ir.TensorProtocol:
+    """A tensor over the bytes of a buffer, in ONNX's raw (little-endian, packed) form, without copying them."""
+    if dtype.bitwidth < 8:
+        return ir.PackedTensor(np.frombuffer(buffer, np.uint8), dtype, shape=shape, **names)
+    array = np.frombuffer(buffer, np.dtype(dtype.numpy()).newbyteorder("<")).reshape(shape.numpy())
+    return ir.Tensor(array, dtype, shape=shape, **names)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import heapq
+import itertools
 import operator
 import re
 import time
@@ -19,8 +21,8 @@ Key = str | tuple[str, int]
 Sizes = dict[Key, int]
 
 _SEQUENCE, _PAST, _IMAGE, _SMALLEST_IMAGE = 16, 8, 256, 8
-_COMMON = (512, 256, 224, 128, 64, 32, 320, 640, 576, 1024, 2048, 1, 2, 3, 4, 8, 48, 80, 96, 100)
-_ATTEMPTS, _SECONDS = 400, 20.0
+_COMMON = (512, 256, 224, 128, 64, 32, 320, 640, 576, 1024, 2048, 2, 3, 4, 8, 48, 80, 96, 100)
+_ATTEMPTS, _SECONDS = 1000, 20.0
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -156,6 +158,8 @@ class Dims:
         stepping = re.search(r"seq|len|time|step|token|frame|^[tls]$", word)
         if re.search(r"batch|^bs?$|^n$", word) or (axis == 0 and len(shape) > 1 and not stepping):
             return 1
+        if axis == 1 and len(shape) == 3 and re.search(r"state|hidden|cell|^[hc]_?\d*n?$", info.name.lower()):
+            return 1  # a recurrent state: [layers, batch, hidden]
         if is_image(info):
             return _IMAGE if axis > 1 or shape[-1] in (1, 3, 4) else 3
         if "total" in word:
@@ -175,27 +179,36 @@ class Dims:
             InputError: none found; the dims are asked for by name.
         """
         keys = self.open()
-        best: Sizes = {**self.known, **{key: self.default(key) for key in keys}}
-        reason, reached = refusal(best)
-        first, tried, started = reason, 1, time.monotonic()
-        trials = self._trials(keys, best, hints)
-        while reason is not None:
-            sizes = next(trials, None)
-            if sizes is None or tried >= _ATTEMPTS or time.monotonic() - started > _SECONDS:
-                raise InputError(self._ask(keys, tried, first or ""))
-            why, far = refusal(sizes)
-            tried += 1
-            if why is None or far > reached:  # climb: the graph accepts more of it than before
-                best, reason, reached = sizes, why, far
-                trials = self._trials(keys, best, hints)
-        return best
+        start: Sizes = {**self.known, **{key: self.default(key) for key in keys}}
+        first, reached = refusal(start)
+        if first is None:
+            return start
+        tried, deadline = 1, time.monotonic() + _SECONDS
+        waiting = [(-reached, 0, start)]
+        while waiting:  # go on from the sizes of which the graph accepts most
+            far_before, _, base = heapq.heappop(waiting)
+            single = self._single(keys, base, hints)
+            for sizes in itertools.chain(self._together(keys, base), single) if base is start else single:
+                reason, far = refusal(sizes)
+                tried += 1
+                if reason is None:
+                    return sizes
+                if -far < far_before:
+                    heapq.heappush(waiting, (-far, tried, sizes))
+                if tried >= _ATTEMPTS or time.monotonic() > deadline:
+                    raise InputError(self._ask(keys, tried, first))
+        raise InputError(self._ask(keys, tried, first))
 
-    def _trials(self, keys: list[Key], best: Sizes, hints: Mapping[str, set[int]]) -> Iterator[Sizes]:
-        together = [key for key in keys if self.default(key) > 1]
+    def _together(self, keys: list[Key], best: Sizes) -> Iterator[Sizes]:
+        """All dims that are no batch at the same size, as height and width often are."""
+        dims = [key for key in keys if self.default(key) > 1]
         for size in _COMMON:
-            yield {**best, **dict.fromkeys(together, size)}
-        for key in keys:
-            for size in (*sorted(self._hints(key, hints)), *_COMMON):
+            yield {**best, **dict.fromkeys(dims, size)}
+
+    def _single(self, keys: list[Key], best: Sizes, hints: Mapping[str, set[int]]) -> Iterator[Sizes]:
+        """One dim changed, those that look like a batch last."""
+        for key in sorted(keys, key=lambda key: self.default(key) == 1):
+            for size in (1, *sorted(self._hints(key, hints)), *_COMMON):
                 yield {**best, key: size}
 
     def _hints(self, key: Key, hints: Mapping[str, set[int]]) -> set[int]:
@@ -211,11 +224,17 @@ class Dims:
             else:
                 defaults = {**self.known, **{k: self.default(k) for k in keys}}
                 example[key[0]] = self.shape(self.infos[key[0]], defaults)
-        names = ", ".join(repr(key) if isinstance(key, str) else f"{key[0]}[{key[1]}]" for key in keys)
+        names = ", ".join(map(_label, keys))
+        given = ", ".join(f"{_label(key)}={size}" for key, size in self.known.items())
         return (
-            f"cannot make inputs for {self.model}: no size found for {names} in {tried} tries; at first {reason}; "
+            f"cannot make inputs for {self.model}: no size found for {names} in {tried} tries"
+            f"{f' (given: {given})' if given else ''}; at first {reason}; "
             f"give what you know, for example shapes={example}"
         )
+
+
+def _label(key: Key) -> str:
+    return repr(key) if isinstance(key, str) else f"{key[0]}[{key[1]}]"
 
 
 def is_image(info: TensorInfo) -> bool:

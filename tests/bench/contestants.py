@@ -2,8 +2,8 @@
 
     python -m tests.bench.contestants NAME REFERENCE CANDIDATE FEEDS RESULT
 
-`FEEDS` is an .npz of `<number>/<input name>` arrays. Everything is imported before the clock starts; the time of
-the call alone is written to `RESULT` with a few figures that show that the work was done.
+`FEEDS` is an .npz of `<number>/<input name>` arrays. Everything is imported before the clock starts; the time
+of the call alone is written to `RESULT` with a few figures that show that the work was done.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def _times(run: Callable[[], object], count: int) -> list[float]:
 
 def worker_text(row: dict) -> str:
     return (
-        f"Worker process on a 1 ms model: {row['in_process']:.0f} µs in process, {row['worker']:.0f} µs in the "
-        f"worker: {row['added']:+.0f} µs ({row['percent']:+.1f} %), medians of {RUNS} runs"
+        f"Worker process on a 1 ms model: {row['in_process']:.0f} µs in process, {row['worker']:.0f} µs in "
+        f"the worker: {row['added']:+.0f} µs ({row['percent']:+.1f} %), medians of {RUNS} runs"
     )
 
 

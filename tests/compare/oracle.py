@@ -1,9 +1,9 @@
 """A comparison that is slow, plain and meant to be obviously right; the tests hold `wb.compare` against it.
 
 Every tensor of the main graph is marked as an output, ONNX Runtime runs the whole model in this process with its
-optimisations off, and numpy computes in float64 over all inputs at once. For the local errors the candidate is cut at
-every tensor that both models have: whatever reads one of them gets the reference's value. Nothing here is shared with
-`workbench`.
+optimisations off, and numpy computes in float64 over all inputs at once. For the local errors the candidate is
+cut at every tensor that nodes of both models compute: who reads one gets the reference's value. Constant nodes
+are weights. Nothing here is shared with `workbench`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_prepacking", "1")  # packed kernels round differently
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -34,7 +35,7 @@ def node_outputs(model: onnx.ModelProto) -> list[str]:
 
 
 def every_tensor(model: onnx.ModelProto, feeds: Sequence[Feed]) -> Values:
-    """The value of every tensor of the main graph that is an array, for each feed; the inputs are among them."""
+    """The value of every tensor of the main graph that is an array, for each feed; inputs included."""
     marked = onnx.ModelProto()
     marked.CopyFrom(model)
     present = {output.name for output in marked.graph.output}
@@ -110,7 +111,7 @@ def _snr(signal: np.ndarray, difference: np.ndarray) -> float:
 def propagated(
     reference: Values, candidate: Values, names: Mapping[str, str] | None = None
 ) -> dict[str, dict]:
-    """Measures of every tensor that both have with the same shapes. `names`: reference's -> candidate's name."""
+    """Measures of every tensor that both have in one shape. `names`: reference's -> candidate's name."""
     return {
         there: measures((a[here], b[there]) for a, b in zip(reference, candidate, strict=True))
         for here, there in common(reference, candidate, names).items()
@@ -138,14 +139,10 @@ def local(
     candidate_values: Values,
     names: Mapping[str, str] | None = None,
 ) -> dict[str, dict]:
-    """Measures of what each piece of the candidate makes of the reference's values, by the candidate's names.
-
-    Tensors that depend on no input of the model are weights, also where nodes make them: they are no border between
-    two pieces but part of the piece that reads them.
-    """
+    """Measures of what the candidate's pieces make of the reference's values, by the candidate's names."""
     back = {there: here for here, there in common(reference, candidate_values, names).items()}
-    borders = set(back) & data_dependent(candidate)
-    pieces, made = apart(candidate, borders, set(back), candidate_values[0])
+    weights = {node.output[0] for node in candidate.graph.node if node.op_type == "Constant"}
+    pieces, made = apart(candidate, set(back) - weights, set(back), candidate_values[0])
     runner = session(pieces)
     pairs: dict[str, list] = {}
     for values, own in zip(reference, candidate_values, strict=True):
@@ -161,9 +158,9 @@ def local(
 def apart(
     model: onnx.ModelProto, borders: set[str], wanted: set[str], values: Mapping[str, np.ndarray]
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """The model cut at `borders`: what reads one of them reads an input of that name, what makes it makes another tensor.
+    """The model cut at `borders`: who reads one reads an input of that name, who makes it makes another.
 
-    Returns the model, and tensor -> the name of the output that holds it, for all of `wanted` that nodes make.
+    Returns the model, and for each tensor of `wanted` that a node makes the name of the output that holds it.
     """
     pieces = onnx.ModelProto()
     pieces.CopyFrom(model)
@@ -180,26 +177,3 @@ def apart(
         kind = 8 if _kind(array) == "string" else onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         pieces.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, None))
     return pieces, made
-
-
-def data_dependent(model: onnx.ModelProto) -> set[str]:
-    """The model's inputs and every tensor that is computed from one (or drawn at random)."""
-    initialized = {weight.name for weight in model.graph.initializer}
-    found = {value.name for value in model.graph.input} - initialized
-    for node in model.graph.node:
-        if node.op_type.startswith("Random") or found & set(used_names(node)):
-            found |= set(node.output) - {""}
-    return found
-
-
-def used_names(node: onnx.NodeProto) -> list[str]:
-    """What a node reads, also from inside its bodies (without the names that are defined there)."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            own = {value.name for value in (*body.input, *body.initializer)}
-            inside = [name for inner in body.node for name in used_names(inner)]
-            inside += [output.name for output in body.output]
-            own |= {name for inner in body.node for name in inner.output}
-            names += [name for name in inside if name not in own]
-    return names

@@ -37,20 +37,21 @@ class Server:
         self.full.pop(session, None)
 
     def run(self, session: int, feeds: dict[str, Block], outputs: list[str] | None) -> dict[str, Block]:
-        given: dict[str, Block] = {}
+        placed: dict[int, tuple[Block, np.ndarray]] = {}
 
-        def place(name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-            given[name], array = self.ours.new(dtype, shape)
+        def place(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+            block, array = self.ours.new(dtype, shape)
+            placed[id(array)] = block, array
             return array
 
         try:
             arrays = {name: self._array(session, name, block) for name, block in feeds.items()}
             results = self.runtime.run(self.sessions[session], arrays, outputs, place)
-        except BaseException:
-            for block in given.values():
+            used = {name: placed.pop(id(array))[0] for name, array in results.items() if id(array) in placed}
+        finally:
+            for block, _ in placed.values():
                 self.ours.release(block.place)
-            raise
-        return {name: given.get(name) or self._store(results.pop(name)) for name in list(results)}
+        return {name: used.get(name) or self._store(results.pop(name)) for name in list(results)}
 
     def profile(self, session: int, feeds: dict[str, Block], options: dict) -> Any:
         arrays = {name: self._array(session, name, block) for name, block in feeds.items()}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ class Loaded:
     session: Any
     outputs: dict[str, str]
     shapes: dict[tuple, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    varying: bool = False
 
 
 class Runtime:
@@ -105,18 +105,28 @@ class Runtime:
         loaded: Loaded,
         feeds: dict[str, np.ndarray],
         outputs: list[str] | None,
-        place: Callable[[str, str, tuple[int, ...]], np.ndarray],
+        place: Callable[[str, tuple[int, ...]], np.ndarray],
     ) -> dict[str, np.ndarray]:
-        """One run. Outputs whose shape is known from a run with the same feed shapes are written where `place` says."""
+        """One run. Outputs whose shape is known from a run with the same feed shapes are written where `place` says.
+
+        ONNX Runtime refuses a place of the wrong shape (NonZero and others: shapes that depend on values): the session
+        is then run without places, now and later.
+        """
         names = list(loaded.outputs) if outputs is None else outputs
         key = tuple((name, array.shape) for name, array in feeds.items())
         known = loaded.shapes.get(key, {})
         if not known and not any(a.dtype.name in _CODES for a in feeds.values()):
             results = dict(zip(names, loaded.session.run(names, feeds), strict=True))
-            if all(isinstance(a, np.ndarray) for a in results.values()):
+            if not loaded.varying and all(isinstance(a, np.ndarray) for a in results.values()):
                 loaded.shapes[key] = {n: a.shape for n, a in results.items() if a.size and a.dtype.kind != "O"}
             return results
-        return self._bound(loaded, feeds, names, known, place)
+        try:
+            return self._bound(loaded, feeds, names, known, place)
+        except Exception as error:
+            if not known or "pre-allocated" not in str(error):
+                raise
+            loaded.shapes, loaded.varying = {}, True
+            return self.run(loaded, feeds, outputs, place)
 
     def profile(self, loaded: Loaded, feeds: dict[str, np.ndarray], runs: int = 0, finish: bool = False) -> dict:
         """Run and time: ``ms`` of each run; with `finish`, end profiling and give the path of the ``events`` file."""
@@ -139,7 +149,7 @@ class Runtime:
             if array.dtype.kind == "O":
                 binding.bind_cpu_input(name, array)
                 continue
-            array = np.ascontiguousarray(array)
+            array = np.asarray(array, order="C")  # ascontiguousarray would make a scalar one-dimensional
             keep.append(array)
             code = _CODES.get(array.dtype.name, array.dtype.type)
             binding.bind_input(name, "cpu", 0, code, list(array.shape), array.ctypes.data)
@@ -147,7 +157,7 @@ class Runtime:
         for name in names:
             if name in known:
                 dtype = loaded.outputs[name]
-                results[name] = target = place(name, dtype, known[name])
+                results[name] = target = place(dtype, known[name])
                 code = _CODES.get(dtype, dtype_of(dtype).type)
                 binding.bind_output(name, "cpu", 0, code, list(target.shape), target.ctypes.data)
             else:
@@ -161,7 +171,7 @@ class Runtime:
         return {name: results[name] for name in names}
 
 
-def _nowhere(name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+def _nowhere(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     raise AssertionError("outputs of unknown shape are not placed")
 
 

@@ -45,11 +45,11 @@ def _record(stream: Stream, name: str, node: Node, local: bool) -> dict[str, Any
     if measure and not problem:
         record |= measure.result()
         record["error"] = _error(record)
-        added = stream.measures.get((name, "local"))
-        if local and added:
+        added, problem = stream.measures.get((name, "local")), stream.problems.get((name, "local"))
+        if local and added and not problem:
             record |= {f"local_{k}": v for k, v in added.result().items()}
         elif local:
-            record["local_status"] = stream.problems.get((name, "local"), "was not computed")
+            record["local_status"] = problem or "was not computed"
     return record
 
 

@@ -1,0 +1,126 @@
+"""Where does the time go? Time per executed layer, joined to the ONNX nodes, against what the machine can do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..backends import BACKENDS, Worker
+from ..errors import ProfileError
+from ..inputs import feeds
+from ..model import Model, load
+from .diff import profile_diff
+from .layers import not_executed, records, spread
+from .record import Recording, record
+from .result import Profile
+from .roofline import Peaks, machine
+
+__all__ = ["Peaks", "Profile", "profile", "profile_diff"]
+
+_LEVELS = ("none", "basic", "extended", "all")
+
+
+def profile(
+    model: Any,
+    backend: str = "onnxruntime",
+    inputs: Any = None,
+    *,
+    shapes: Mapping[str, Any] | None = None,
+    runs: int = 20,
+    warmup: int | None = None,
+    threads: int | None = None,
+    optimize: str = "all",
+    peaks: Peaks | None = None,
+    seed: int = 0,
+    timeout: float = 600.0,
+    progress: bool = True,
+) -> Profile:
+    """Measure a model layer by layer on a runtime, as the runtime really executes it (fused).
+
+    Args:
+        model: a Model, or anything that `workbench.load` takes.
+        backend: name of the runtime.
+        inputs: input data, see `workbench.inputs`; the first item is used for every run.
+        shapes: values for symbolic dims or whole input shapes, for generated inputs.
+        runs: measured runs with the layers timed, and as many without.
+        warmup: runs before them; None: until the times are stable (at most 50 runs or 2 s).
+        threads: of the runtime; None: its own choice.
+        optimize: ``none``, ``basic``, ``extended`` or ``all``: how far the runtime may optimise the graph.
+        peaks: of the machine, for the roofline; None: measured, or from the cache (see `Peaks.measure`).
+        seed: of generated inputs.
+        timeout: seconds that loading the model, or a few runs of it, may take.
+        progress: show a progress bar.
+
+    Raises:
+        ProfileError: an argument that cannot be.
+        ModelError, InputError: the model or its inputs are not usable.
+        BackendError: the runtime refused the model, failed or died.
+    """
+    model = load(model) if not isinstance(model, Model) else model
+    _check(model.name, backend, runs, warmup, threads, optimize)
+    feed = _first(feeds(model, inputs, shapes=shapes, count=1, seed=seed), model.name)
+    proto = model.to_proto()
+    options = {"optimize": optimize, "threads": threads}
+    with Worker(backend, timeout=timeout) as worker, _bar(model.name, 2 * runs, progress) as bar:
+        recording = record(
+            worker, proto, feed, name=model.name, nbytes=proto.ByteSize(), runs=runs, warmup=warmup, options=options,
+            tick=bar.update,
+        )  # fmt: skip
+        peaks = peaks or Peaks.measure(backend, threads=threads, worker=worker)
+        meta = {"runtime": backend, "version": worker.version, "provider": "CPUExecutionProvider"}
+    layers = records(recording, proto, feed)
+    noise = spread([float(np.median(block)) for block in recording.latency])
+    return Profile(
+        {
+            "model": model.name,
+            "meta": {**meta, **_circumstances(recording, feed), **options, "threads": threads or 0, "seed": seed},
+            "latency": recording.latency,
+            "recorded": recording.recorded,
+            "noise": None if np.isnan(noise) else noise,
+            "layers": layers,
+            "not_executed": not_executed(layers, proto),
+            "peaks": vars(peaks),
+        }
+    )
+
+
+def _circumstances(recording: Recording, feed: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    plain, recorded = recording.warmup
+    return {
+        "runs": sum(map(len, recording.latency)),
+        "warmup": plain,
+        "warmup_recorded": recorded,
+        "recorded_ms": float(np.median(np.concatenate(recording.recorded))),
+        "machine": machine(),
+        "clock": "time.perf_counter (latency), the runtime's profiler in whole µs (layers)",
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "inputs": {name: f"{array.dtype.name}[{','.join(map(str, array.shape))}]" for name, array in feed.items()},
+    }
+
+
+def _check(name: str, backend: str, runs: int, warmup: int | None, threads: int | None, optimize: str) -> None:
+    def refuse(what: str, got: Any, expected: str) -> None:
+        raise ProfileError(f"cannot profile {name!r}: got {what}={got!r}, expected {expected}")
+
+    if backend not in BACKENDS:
+        refuse("backend", backend, f"one of {', '.join(BACKENDS)}")
+    if optimize not in _LEVELS:
+        refuse("optimize", optimize, f"one of {', '.join(_LEVELS)}")
+    for what, got, least in (("runs", runs, 1), ("warmup", warmup, 0), ("threads", threads, 1)):
+        if got is not None and (not isinstance(got, int | np.integer) or isinstance(got, bool) or got < least):
+            refuse(what, got, f"a whole number of at least {least}")
+
+
+def _first(items: Any, name: str) -> dict[str, np.ndarray]:
+    for feed in items:
+        return feed
+    raise ProfileError(f"cannot profile {name!r}: inputs holds no item, expected at least one")
+
+
+def _bar(name: str, total: int, show: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc=f"profile {name}", unit="run", disable=not show, leave=False)

@@ -1,0 +1,190 @@
+"""What this machine can do at most, measured, and how far a layer is from it.
+
+The roofline model (Williams, Waterman, Patterson 2009): a layer needs at least the time of its arithmetic at the peak
+rate and the time of its memory traffic at the peak bandwidth, whichever is longer; here also at least the time that
+the runtime needs for any layer at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ..backends import Worker
+from .events import read
+
+_SIZES = (512, 1024)  # of square matrices: the small ones stay in the caches, the large ones fill all threads
+_TRIAD = 12 << 20  # elements of each of three arrays: 144 MB, more than the caches of most machines
+_CHAIN = 64
+_SECONDS = 0.25
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The most that one machine did with one runtime and thread count.
+
+    Attributes:
+        flops: floating point operations per second of a float32 matrix product (a MAC is two).
+        int8_ops: the same for products of 8-bit integers.
+        bytes_per_s: main memory bandwidth, adding two large arrays into a third.
+        overhead_ms: time of a layer that does nothing, as the runtime's own profiler reports it.
+        threads: of the runtime (0: its own choice).
+        machine: processor and number of cores.
+        runtime: name and version.
+        date: when it was measured (ISO 8601).
+    """
+
+    flops: float
+    int8_ops: float
+    bytes_per_s: float
+    overhead_ms: float
+    threads: int = 0
+    machine: str = ""
+    runtime: str = ""
+    date: str = ""
+
+    @classmethod
+    def measure(
+        cls, backend: str = "onnxruntime", *, threads: int | None = None, worker: Worker | None = None, refresh: bool = False
+    ) -> Peaks:
+        """Peaks of this machine: from the cache, or measured in about two seconds.
+
+        All through the runtime itself, with its own thread count: its matrix product reaches what numpy's BLAS reaches
+        and uses the same threads as the layers. The cache is a file in ``$XDG_CACHE_HOME/workbench`` (or
+        ``~/.cache/workbench``), one per processor, thread count and version of the runtime.
+
+        Args:
+            backend: name of the runtime.
+            threads: its thread count.
+            worker: measure in this worker instead of a new one.
+            refresh: measure again even if the cache has it.
+        """
+        if worker is None:
+            with Worker(backend) as own:
+                return cls.measure(backend, threads=threads, worker=own, refresh=refresh)
+        about = {"threads": threads or 0, "machine": machine(), "runtime": f"{backend} {worker.version}"}
+        path = _cache(about)
+        with contextlib.suppress(OSError, ValueError, TypeError):  # no cache, or one of another version: measure
+            if not refresh:
+                return cls(**json.loads(path.read_text()))
+        peaks = cls(**_measure(worker, threads), **about, date=time.strftime("%Y-%m-%dT%H:%M:%S"))
+        with contextlib.suppress(OSError):  # the cache saves time only: a read-only home is no reason to fail
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(asdict(peaks)))
+            part.replace(path)
+        return peaks
+
+    def judge(self, layer: Mapping[str, Any]) -> dict[str, Any]:
+        """Roofline of one layer record.
+
+        Returns:
+            ``intensity`` (FLOP per byte), ``bound`` (which of ``compute``, ``memory``, ``overhead`` needs the longest;
+            None if MACs or bytes are unknown), ``gain_ms`` (measured time minus that: what it could gain at most) and
+            ``above_peak`` (faster than these peaks allow: its data was in the caches, or the algorithm needs fewer
+            operations than the definition, as Winograd's).
+        """
+        macs, moved = layer["macs"], layer["bytes"]
+        if macs is None or moved is None:
+            return {"intensity": math.nan, "bound": None, "gain_ms": math.nan, "above_peak": False}
+        needs = {
+            "compute": 2000 * macs / (self.int8_ops if layer["int8"] else self.flops),
+            "memory": 1000 * moved / self.bytes_per_s,
+            "overhead": self.overhead_ms * layer["calls"],
+        }
+        bound = max(needs, key=needs.__getitem__)
+        return {
+            "intensity": 2 * macs / moved if moved else math.nan,
+            "bound": bound,
+            "gain_ms": max(0.0, layer["ms"] - needs[bound]),
+            "above_peak": bound != "overhead" and layer["ms"] < needs[bound],
+        }
+
+
+def machine() -> str:
+    """Processor and number of usable cores, for example ``Intel(R) Xeon(R) Processor, 2 cores``."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):  # Linux only
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"
+
+
+def _cache(about: Mapping[str, Any]) -> Path:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = hashlib.sha256(json.dumps([_FORMAT, about], sort_keys=True).encode()).hexdigest()[:16]
+    return root / "workbench" / f"peaks-{key}.json"
+
+
+def _measure(worker: Worker, threads: int | None) -> dict[str, float]:
+    rng = np.random.default_rng(0)
+
+    def best(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> float:
+        """Shortest run in seconds."""
+        session = worker.load(model.SerializeToString(), name="peak", threads=threads)
+        until, times = time.monotonic() + _SECONDS, []
+        while time.monotonic() < until or len(times) < 6:
+            times += session.profile(feed, runs=3)["ms"]
+        session.close()
+        return min(times) / 1000
+
+    def product(op_type: str, a: np.ndarray, b: np.ndarray, result: str) -> float:
+        model = _model([helper.make_node(op_type, ["a", "b"], ["y"])], {"a": a}, result, {"b": b})
+        return 2 * len(a) ** 3 / best(model, {"a": a})
+
+    floats = [rng.random((n, n), np.float32) for n in _SIZES]
+    bytes_ = [rng.integers(0, 100, (n, n), np.uint8) for n in _SIZES]
+    line = np.ones(_TRIAD, np.float32)
+    triad = _model([helper.make_node("Add", ["a", "b"], ["y"])], {"a": line, "b": line}, "float32")
+    return {
+        "flops": max(product("MatMul", m, m, "float32") for m in floats),
+        "int8_ops": max(product("MatMulInteger", m, m.astype(np.int8), "int32") for m in bytes_),
+        "bytes_per_s": 3 * line.nbytes / best(triad, {"a": line, "b": line}),
+        "overhead_ms": _overhead(worker, threads),
+    }
+
+
+def _overhead(worker: Worker, threads: int | None) -> float:
+    names = [f"t{i}" for i in range(_CHAIN)] + ["y"]
+    nodes = [helper.make_node("Abs", [a], [b], name=b) for a, b in zip(names, names[1:], strict=False)]
+    feed = {"t0": np.ones(1, np.float32)}
+    with tempfile.TemporaryDirectory(prefix="workbench-peaks-", ignore_cleanup_errors=True) as folder:
+        session = worker.load(
+            _model(nodes, feed, "float32").SerializeToString(),
+            name="peak", threads=threads, optimize="none", events=os.path.join(folder, "events"),
+        )  # fmt: skip
+        session.profile(feed, runs=50)
+        path = session.profile({}, finish=True)["events"]
+        session.close()
+        layers = read(Path(path), range(10, 50))
+    return float(np.median([np.mean(layer.ms) for layer in layers]))
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    feed: Mapping[str, np.ndarray],
+    result: str,
+    weights: Mapping[str, np.ndarray] | None = None,
+) -> onnx.ModelProto:
+    kind = helper.np_dtype_to_tensor_dtype
+    inputs = [helper.make_tensor_value_info(name, kind(a.dtype), a.shape) for name, a in feed.items()]
+    output = helper.make_tensor_value_info("y", kind(np.dtype(result)), None)
+    held = [onnx.numpy_helper.from_array(a, name) for name, a in (weights or {}).items()]
+    graph = helper.make_graph(nodes, "peak", inputs, [output], held)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

@@ -1,4 +1,4 @@
-"""Is this a model at all? What makes a graph unusable is an error here; what is merely odd is a finding (summary.py)."""
+"""Whether a graph can be worked on at all; what is merely odd is a finding of the summary instead."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ _NO_SPARSE = "is a sparse tensor, which Workbench cannot hold; store it as a den
 def check_model(proto: onnx.ModelProto, what: str) -> None:
     """Raise ModelError, beginning with ``what``, unless the graph is sound enough to be worked on.
 
-    Sound is: a known IR version, every name defined exactly once and before it can be needed, no cycle, tensors whose
-    data fit their shape. Nodes that are not in topological order are sorted in place, attributes without a type get it.
+    Sound is: a known IR version, every name defined exactly once and before it can be needed, no cycle,
+    tensors whose data fit their shape. Nodes that are not in topological order are sorted in place,
+    attributes without a type get it.
     """
     try:
         _check_version(proto)

@@ -22,11 +22,11 @@ def load(source: Any, *, base_dir: str | os.PathLike | None = None) -> Model:
     """Open a model.
 
     Args:
-        source: a path; an encoded model (bytes); an ``onnx.ModelProto``; an ``onnx_ir.Model`` (taken over: its unnamed
-            nodes get names); or a pair ``(torch.nn.Module, example_inputs)``, which is exported with
-            ``torch.onnx.export(dynamo=True)``.
-        base_dir: folder of the external data of a model that does not come from a path. What ``Model.to_proto``
-            returns is read with ``base_dir="/"``.
+        source: a path; an encoded model (bytes); an ``onnx.ModelProto``; an ``onnx_ir.Model`` (taken over:
+            its unnamed nodes get names); or a pair ``(torch.nn.Module, example_inputs)``, which is exported
+            with ``torch.onnx.export(dynamo=True)``.
+        base_dir: folder of the external data of a model that does not come from a path. What
+            ``Model.to_proto`` returns is read with ``base_dir="/"``.
 
     Weights are memory-mapped where they lie in a file: opening takes no memory for them.
 
@@ -57,7 +57,8 @@ class Model:
     A model is a value: nothing in Workbench changes one, every change makes a new one.
 
     Attributes:
-        ir: the graph as ``onnx_ir.Model``, read-only by convention. Every node has a name, unique in the model.
+        ir: the graph as ``onnx_ir.Model``, read-only by convention. Every node has a name, unique in the
+            model.
         path: the file it was loaded from, or None.
     """
 
@@ -85,8 +86,9 @@ class Model:
     def to_proto(self) -> onnx.ModelProto:
         """The model as an ``onnx.ModelProto`` that a runtime can load; do not change it.
 
-        Every node is named. Weights in external data files stay references to them: ``location`` is the absolute path
-        without the leading ``/`` (ONNX Runtime: ``session.model_external_initializers_file_folder_path="/"``,
+        Every node is named. Weights in external data files stay references to them: ``location`` is the
+        absolute path without the leading ``/`` (ONNX Runtime:
+        ``session.model_external_initializers_file_folder_path="/"``,
         ``onnx.load_external_data_for_model(proto, "/")``). All other weights are inside.
 
         Raises:

@@ -1,15 +1,17 @@
 """What operators cost: multiply-accumulates (MACs) and bytes moved, from shapes alone.
 
-One MAC is one multiplication with its addition. Counted is what the definition of the operator needs (ONNX operator
-reference, https://onnx.ai/onnx/operators/, and ONNX Runtime's ContribOperators.md for ``com.microsoft``), independent
-of the algorithm that a runtime picks (Winograd, FFT). Biases, activations, normalisations, pooling and element-wise
-operators count 0 MACs, as usual in the literature, so ResNet-50 has 4.09 G.
+One MAC is one multiplication with its addition. Counted is what the definition of the operator needs (ONNX
+operator reference, https://onnx.ai/onnx/operators/, and ONNX Runtime's ContribOperators.md for
+``com.microsoft``), independent of the algorithm that a runtime picks (Winograd, FFT). Biases, activations,
+normalisations, pooling and element-wise operators count 0 MACs, as usual in the literature, so ResNet-50 has
+4.09 G.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .info import BITS, nbytes
@@ -18,14 +20,45 @@ Dims = Sequence[int]
 Shapes = Sequence["tuple[int | str | None, ...] | None"]
 
 
+@dataclass(frozen=True)
+class NodeCost:
+    """What one run of a node costs: MACs and bytes moved; None where a shape is not known."""
+
+    macs: int | None
+    bytes: int | None
+
+    def __add__(self, other: NodeCost) -> NodeCost:
+        return NodeCost(_sum([self.macs, other.macs]), _sum([self.bytes, other.bytes]))
+
+    def times(self, count: int) -> NodeCost:
+        """The cost of several runs."""
+        return NodeCost(_sum([self.macs], count), _sum([self.bytes], count))
+
+    @staticmethod
+    def most(costs: Iterable[NodeCost]) -> NodeCost:
+        """The highest of several costs, None where one is not known."""
+        known = list(costs)
+        if not known or any(cost.macs is None or cost.bytes is None for cost in known):
+            return UNKNOWN
+        return NodeCost(max(cost.macs or 0 for cost in known), max(cost.bytes or 0 for cost in known))
+
+
+UNKNOWN = NodeCost(None, None)
+
+
+def _sum(counts: Iterable[int | None], times: int = 1) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known) * times
+
+
 def macs(
     op_type: str, attributes: Mapping[str, Any], input_shapes: Shapes, output_shapes: Shapes
 ) -> int | None:
     """MACs of one run of a node.
 
     Args:
-        op_type: of ONNX, or of ONNX Runtime's fused operators (``FusedConv``, ``QLinearMatMul``, ``MatMulNBits``, its
-            blocked and NHWC convolutions ...).
+        op_type: of ONNX, or of ONNX Runtime's fused operators (``FusedConv``, ``QLinearMatMul``,
+            ``MatMulNBits``, its blocked and NHWC convolutions ...).
         attributes: name -> value (int, list, str or bytes).
         input_shapes: one per input in the operator's order; None (or ``()``) for one that is left out.
         output_shapes: one per output.
@@ -51,8 +84,8 @@ def moved_bytes(
     Args:
         inputs: (dtype, shape) of each input; left-out ones are ``("", ())``.
         outputs: (dtype, shape) of each output.
-        op_type: when it is an operator that reads only part of its data (Gather and the like) or none (Shape), that
-            is accounted for.
+        op_type: when it is an operator that reads only part of its data (Gather and the like) or none
+            (Shape), that is accounted for.
 
     Returns:
         None when a shape is not known. Strings count 0.
@@ -62,8 +95,7 @@ def moved_bytes(
         sizes[0] = []
     elif op_type in _LOOKUPS and sizes[0] and sizes[1]:
         sizes[0][0] = sizes[1][0] if sizes[1][0] is not None else None
-    flat = [size for group in sizes for size in group]
-    return None if any(size is None for size in flat) else sum(flat)  # type: ignore[arg-type]
+    return _sum([*sizes[0], *sizes[1]])
 
 
 _LOOKUPS = {
@@ -109,7 +141,8 @@ Formula = Callable[[Mapping[str, Any], _Shapes, _Shapes], int]
 
 
 def _conv(weight: int) -> Formula:
-    """Each output element takes one MAC per element of its filter, W[M, C/group, k...]; the layout does not matter."""
+    """Each output element takes one MAC per element of its filter, W[M, C/group, k...]; the layout does not
+    matter."""
     return lambda _, x, y: math.prod(y[0]) * math.prod(x[weight][1:])
 
 
@@ -135,7 +168,8 @@ def _matmul_packed(a: Mapping[str, Any], x: _Shapes, y: _Shapes) -> int:
 
 
 def _einsum(a: Mapping[str, Any], x: _Shapes, y: _Shapes) -> int:
-    """Operands are contracted from left to right, as ONNX Runtime does; a single one is summed, not multiplied."""
+    """Operands are contracted from left to right, as ONNX Runtime does; a single one is summed, not
+    multiplied."""
     equation = a["equation"]
     text = (equation.decode() if isinstance(equation, bytes) else equation).replace(" ", "")
     left, _, right = text.partition("->")
@@ -157,7 +191,8 @@ def _einsum(a: Mapping[str, Any], x: _Shapes, y: _Shapes) -> int:
 
 
 def _labels(term: str, shape: Dims, sizes: dict[str, int]) -> list[str]:
-    """One label per axis (those behind an ellipsis are numbers, counted from the right); notes the sizes of the axes."""
+    """One label per axis (those behind an ellipsis are numbers, counted from the right); notes the sizes of
+    the axes."""
     before, dots, after = term.partition("...")
     hidden = len(shape) - len(before) - len(after)
     if hidden < 0 or (hidden and not dots):
@@ -169,7 +204,8 @@ def _labels(term: str, shape: Dims, sizes: dict[str, int]) -> list[str]:
 
 
 def _recurrent(a: Mapping[str, Any], x: _Shapes, y: _Shapes) -> int:
-    """Each of X's steps (sequence x batch) multiplies the input with W and the state with R, per direction."""
+    """Each of X's steps (sequence x batch) multiplies the input with W and the state with R, per
+    direction."""
     return math.prod(x[0][:2]) * (math.prod(x[1]) + math.prod(x[2]))
 
 
@@ -189,7 +225,8 @@ def _attention(a: Mapping[str, Any], x: _Shapes, y: _Shapes) -> int:
 
 
 def _attention_ms(a: Mapping[str, Any], x: _Shapes, y: _Shapes, past_index: int = 4) -> int:
-    """com.microsoft Attention: X[B, S, I] times W[I, Q + K + V] first, then as above; past[2, B, heads, P, D]."""
+    """com.microsoft Attention: X[B, S, I] times W[I, Q + K + V] first, then as above; past[2, B, heads, P,
+    D]."""
     (batch, steps, _), weights, past = x[0], x[1], x.get(past_index)
     split = list(a.get("qkv_hidden_sizes") or [weights[1] // 3] * 3)
     length = steps + (past[3] if past else 0)
@@ -197,7 +234,8 @@ def _attention_ms(a: Mapping[str, Any], x: _Shapes, y: _Shapes, past_index: int 
 
 
 def _multi_head_attention(a: Mapping[str, Any], x: _Shapes, y: _Shapes) -> int:
-    """com.microsoft MultiHeadAttention; query may hold all of Q, K, V [B, S, N, 3, D], key K and V [B, L, N, 2, D]."""
+    """com.microsoft MultiHeadAttention; query may hold all of Q, K, V [B, S, N, 3, D], key K and V [B, L, N,
+    2, D]."""
     query, key, value = x[0], x.get(1), x.get(2)
     hidden = math.prod(query[2:]) // (3 if len(query) == 5 else 1)
     past = x.get(6)

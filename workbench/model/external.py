@@ -14,8 +14,8 @@ from .weights import DataFile
 class Folder:
     """The folder that a model's external data is looked for in; nothing outside it is ever opened.
 
-    A file that is a link counts as lying in the folder that it leads to (so a model and its data that are both links
-    into one store, as in a Hugging Face cache, work); data that a link leads elsewhere is refused.
+    A file that is a link counts as lying in the folder that it leads to (so a model and its data that are
+    both links into one store, as in a Hugging Face cache, work); data that a link leads elsewhere is refused.
     """
 
     def __init__(self, path: Path, *, model: Path | None = None):
@@ -32,7 +32,9 @@ class Folder:
     def _open(self, location: str, what: str) -> DataFile:
         if not location or "\x00" in location:
             raise ModelError(f"{what}: the location {location!r} is no file name; export the model again")
-        inside = f"expected a file in the model's folder {self.path}; move the data there and export with a plain name"
+        inside = (
+            f"expected a file in the model's folder {self.path}; move it there and export with a plain name"
+        )
         pure = PurePosixPath(location)
         if pure.is_absolute() or PureWindowsPath(location).is_absolute() or ".." in pure.parts:
             raise ModelError(

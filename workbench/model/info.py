@@ -21,7 +21,8 @@ def _names() -> dict[int, str]:
 
 
 DTYPES: dict[int, str] = _names()
-"""ONNX data type number -> name: numpy's (``float32``), or that of ml_dtypes (``bfloat16``, ``int4``), or ``string``."""
+"""ONNX data type number -> name: numpy's (``float32``), or that of ml_dtypes (``bfloat16``, ``int4``), or
+``string``."""
 
 BITS: dict[str, int] = {
     name: onnx.helper.tensor_dtype_to_np_dtype(value).itemsize * 8
@@ -50,10 +51,10 @@ class TensorInfo:
 
     Attributes:
         name: as in the model.
-        dtype: numpy's name (``float32``), that of ml_dtypes (``bfloat16``, ``float8_e4m3fn``, ``int4``), ``string``;
-            ``''`` when unknown; ``sequence(...)`` or ``optional(...)`` for what is no tensor.
-        shape: one entry per axis: an int, the name of a symbolic dim (or an expression of such names), or None when
-            unknown; None instead of a tuple when even the rank is unknown.
+        dtype: numpy's name (``float32``), that of ml_dtypes (``bfloat16``, ``float8_e4m3fn``, ``int4``),
+            ``string``; ``''`` when unknown; ``sequence(...)`` or ``optional(...)`` for what is no tensor.
+        shape: one entry per axis: an int, the name of a symbolic dim (or an expression of such names), or
+            None when unknown; None instead of a tuple when even the rank is unknown.
     """
 
     name: str

@@ -104,7 +104,7 @@ def _bind(
         return embedded(offset, tensor.dtype, tensor.shape, name)  # type: ignore[misc]
     if folder is None:
         raise ModelError(
-            f"{label}: it lies in the file {location!r}, but a model that is not loaded from a path has no folder; "
+            f"{label}: it lies in the file {location!r}, but a model that is no path has no folder; "
             "give wb.load the path of the model, or base_dir= the folder of its data"
         )
     file = folder.file(location, name)
@@ -117,7 +117,8 @@ def _bind(
 
 
 def for_each_tensor(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.TensorProtocol]) -> None:
-    """Replace each weight of a model (initializers, and tensors in attributes; bodies and functions included)."""
+    """Replace each weight of a model (initializers, and tensors in attributes; bodies and functions
+    included)."""
     graphs = [model.graph, *model.graph.subgraphs()]
     for function in model.functions.values():
         graphs += [function.graph, *function.subgraphs()]

@@ -53,7 +53,8 @@ class _Model:
 
 
 def serialize(model: ir.Model, place: Place) -> onnx.ModelProto:
-    """The proto of a model, each initializer of the graph written as the tensor that ``place(value)`` returns.
+    """The proto of a model, each initializer of the graph written as the tensor that ``place(value)``
+    returns.
 
     An ``ir.ExternalTensor`` is written as a reference, anything else with its bytes.
     """
@@ -78,7 +79,8 @@ def reference(tensor: FileTensor) -> ir.ExternalTensor:
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:
-    """A proto for a runtime: external weights are references with absolute locations, all others are inside."""
+    """A proto for a runtime: external weights are references with absolute locations, all others are
+    inside."""
 
     def place(value: ir.Value) -> Any:
         tensor = value.const_value
@@ -96,5 +98,5 @@ def encode(proto: onnx.ModelProto) -> bytes:
         return proto.SerializeToString()
     except (EncodeError, ValueError) as error:
         raise ModelError(
-            f"cannot encode the model: {error}; an ONNX proto holds at most 2 GB, keep the weights as external data"
+            f"cannot encode the model: {error}; a proto holds at most 2 GB; keep the weights in external data"
         ) from error

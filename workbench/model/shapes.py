@@ -14,8 +14,8 @@ from .walk import Walk
 def infer(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorInfo]:
     """What is known of every tensor when the inputs have the given shapes.
 
-    Symbolic dims (and expressions of them) that the given shapes fix are filled in everywhere. Inputs that are not
-    given keep their declared shape.
+    Symbolic dims (and expressions of them) that the given shapes fix are filled in everywhere. Inputs that
+    are not given keep their declared shape.
 
     Args:
         proto: any model; it is not changed, its weights are neither read nor copied.
@@ -23,11 +23,11 @@ def infer(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]]) -
 
     Returns:
         Tensor name -> TensorInfo; dims that cannot be known are None. Tensors inside bodies are under
-        ``<node>.<attribute>/<name>``, inside functions under ``<domain>::<function>/<name>``. Outputs of operators that
-        onnx has no schema for are as the model declares them, if it does. Never raises on an odd model: what is not
-        known is missing, or has no shape.
+        ``<node>.<attribute>/<name>``, inside functions under ``<domain>::<function>/<name>``. Outputs of
+        operators that onnx has no schema for are as the model declares them, if it does. Never raises on an
+        odd model: what is not known is missing, or has no shape.
     """
-    found = Walk(proto, input_shapes).tensors
+    found = Walk(proto, input_shapes, count=False).tensors
     return {key: replace(info, shape=_concrete(info.shape)) for key, info in found.items()}
 
 

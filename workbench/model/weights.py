@@ -20,9 +20,9 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 class DataFile:
     """A file that holds weights, as it was when the model was loaded.
 
-    The bytes are mapped on first use. A file that was replaced (a new file under the old name) is still read from the
-    map when that was open by then; a file that was changed in place, or replaced before it was ever read, raises
-    ModelError rather than giving out other bytes than those that belong to the model.
+    The bytes are mapped on first use. A file that was replaced (a new file under the old name) is still read
+    from the map when that was open by then; a file that was changed in place, or replaced before it was ever
+    read, raises ModelError rather than giving out other bytes than those that belong to the model.
 
     Attributes:
         path: absolute path.
@@ -96,7 +96,8 @@ def _identity(stat: os.stat_result) -> tuple[int, int, int, int]:
 
 
 class FileTensor(ir.LazyTensor):
-    """A tensor whose bytes lie in a DataFile; numpy() is a read-only view of the map, checked at each call."""
+    """A tensor whose bytes lie in a DataFile; numpy() is a read-only view of the map, checked at each
+    call."""
 
     __slots__ = ("file", "length", "offset")
 
@@ -117,7 +118,8 @@ class FileTensor(ir.LazyTensor):
 
 
 def from_buffer(buffer: memoryview, dtype: ir.DataType, shape: ir.Shape, **names: Any) -> ir.TensorProtocol:
-    """A tensor over the bytes of a buffer, in ONNX's raw (little-endian, packed) form, without copying them."""
+    """A tensor over the bytes of a buffer, in ONNX's raw (little-endian, packed) form, without copying
+    them."""
     if dtype.bitwidth < 8:
         return ir.PackedTensor(np.frombuffer(buffer, np.uint8), dtype, shape=shape, **names)
     array = np.frombuffer(buffer, np.dtype(dtype.numpy()).newbyteorder("<")).reshape(shape.numpy())

@@ -1,9 +1,10 @@
-"""Takes the big weights out of an encoded ONNX file, leaving where they lie, so that nothing is copied or decoded.
+"""Takes the big weights out of an encoded ONNX file, leaving where they lie, so that nothing is copied or
+decoded.
 
-Reads the protobuf wire format (https://protobuf.dev/programming-guides/encoding/) of onnx.proto, and only the messages
-that are big: in ``skeleton(...)`` each tensor whose raw bytes take more than ``THRESHOLD`` has them replaced by
-a reference (``external_data`` with the location ``SELF`` and their offset and length in the file). All else is
-byte for byte as it was, so a protobuf parser sees the same model without the weights.
+Reads the protobuf wire format (https://protobuf.dev/programming-guides/encoding/) of onnx.proto, and only the
+messages that are big: in ``skeleton(...)`` each tensor whose raw bytes take more than ``THRESHOLD`` has them
+replaced by a reference (``external_data`` with the location ``SELF`` and their offset and length in the
+file). All else is byte for byte as it was, so a protobuf parser sees the same model without the weights.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _HOLDERS = {
     "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph"},
 }
 _DIMS, _TYPE, _RAW, _EXTERNAL, _LOCATION = 1, 2, 9, 13, 14
-# packed fields whose bytes equal raw_data: float_data of FLOAT and COMPLEX64, double_data of DOUBLE and COMPLEX128
+# packed fields whose bytes equal raw_data: float_data of FLOAT and COMPLEX64, double_data of DOUBLE and
+# COMPLEX128
 _PACKED = {4: (1, 14), 10: (11, 15)}
 _PAYLOAD = {4, 5, 6, 7, 9, 10, 11}
 
@@ -33,7 +35,8 @@ def skeleton(data: bytes | mmap) -> bytes:
     """The encoded model without its big weights.
 
     Raises:
-        ValueError: not in the wire format (or in a part of it that ONNX does not use); decode it as usual then.
+        ValueError: not in the wire format (or in a part of it that ONNX does not use); decode it as usual
+            then.
     """
     return _message(data, 0, len(data), "Model", 0) or bytes(data)
 

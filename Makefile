@@ -48,7 +48,6 @@ $(BIN)/python:
 	  echo "Workbench needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
 	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
-	$(PIP) --upgrade pip
 
 $(VENV)/.demo: pyproject.toml Makefile | $(BIN)/python
 	$(PIP) --editable '.[demo]'

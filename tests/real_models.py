@@ -1,7 +1,7 @@
 """Where the real models of the tests lie: inside packages from PyPI (never imported) and in data/onnx.
 
-``REAL_MODELS`` lists their names for parametrisation; ``find(name)`` gives the path, or skips the test where the
-package is missing. With ``WORKBENCH_REQUIRE_MODELS=1`` (set by ``make test`` and by CI) it fails instead.
+``REAL_MODELS`` lists their names for parametrisation; ``find(name)`` gives the path, or skips the test where
+the package is missing. With ``WORKBENCH_REQUIRE_MODELS=1`` (set by ``make test`` and by CI) it fails instead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,15 @@ _IN_PACKAGES = {
 
 # Real structure, dummy weights (every output is equal): no use for accuracy.
 _LIGHT = (
-    "bvlc_alexnet densenet121 inception_v1 inception_v2 resnet50 shufflenet squeezenet vgg19 zfnet512".split()
+    "bvlc_alexnet",
+    "densenet121",
+    "inception_v1",
+    "inception_v2",
+    "resnet50",
+    "shufflenet",
+    "squeezenet",
+    "vgg19",
+    "zfnet512",
 )
 LIGHT_MODELS = tuple(f"light_{name}" for name in _LIGHT)
 

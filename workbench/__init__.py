@@ -6,8 +6,8 @@
     c = wb.compare(m, "changed.onnx")             # a Comparison: every tensor, local and propagated error
     p = wb.profile(m)                             # a Profile: time per executed layer, joined to nodes
 
-The names are loaded when first used, so that importing this package costs nothing and needs no runtime, GPU, torch
-or TensorRT.
+The names are loaded when first used, so that importing this package costs nothing and needs no runtime, GPU,
+torch or TensorRT.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps ``workbench.compare`` the function: importing the module of that name would put itself in its place."""
+    """Keeps ``workbench.compare`` the function where importing the module of that name would put that."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _NAMES and isinstance(value, ModuleType):

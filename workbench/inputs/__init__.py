@@ -2,25 +2,31 @@
 
 What ``inputs=`` takes, here and in ``compare`` and ``profile``:
 
-=================================  ====================================================================================
-``None``                           ``count`` items are generated (see ``workbench.inputs.generate`` for the rules)
-dict of arrays                     one item; a value None is generated
-array, number                      one item of a model with one input
-list or tuple of these             several items
-``.npz``                           one item, arrays named like the inputs (or the single unnamed one)
-``.npy``                           one item of a model with one input
-``.json``                          Polygraphy's saved inputs
-folder                             of .npz: one item per file, in natural order; of .npy: one item, files named like the
-                                   inputs, or, for a model with one input and no file of its name, one item per file
-callable                           called with 0, 1, 2 ... ``count`` times, or until it returns None
-other iterables and iterators      their items, kept (in memory, then in a temporary file) so that all see the same ones
-=================================  ====================================================================================
+``None``
+    ``count`` items are generated; ``workbench.inputs.generate`` has the rules.
+dict of arrays
+    One item. A value None is generated.
+array, number
+    One item of a model with one input.
+list or tuple of these
+    Several items.
+``.npz``, ``.npy``
+    One item: arrays named like the inputs; for a model with one input also a single unnamed array.
+``.json``
+    Polygraphy's saved inputs.
+folder
+    Of .npz: one item per file, in natural order. Of .npy: one item, files named like the inputs; or, for a
+    model with one input and no file of its name, one item per file.
+callable
+    Called with 0, 1, 2 ... ``count`` times, or until it returns None.
+other iterables and iterators
+    Their items, kept (in memory, then in a temporary file) so that every run through them sees the same.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +43,8 @@ __all__ = ["Feeds", "feeds"]
 class Feeds:
     """Items of input data: run through it as often as needed, every item is complete and checked.
 
-    Each item is a dict: input name -> array (C order, the dtype of the model; text as objects). ``len()`` works where
-    the number is known beforehand.
+    Each item is a dict: input name -> array (C order, the dtype of the model; text as objects). ``len()``
+    works where the number is known beforehand.
     """
 
     def __init__(self, model: HasInputs, source: Iterable[Any], shapes: Mapping[str, Any] | None, seed: int):
@@ -49,7 +55,7 @@ class Feeds:
         self._generators: dict[Any, Generator] = {}
 
     def __len__(self) -> int:
-        if hasattr(self._source, "__len__"):
+        if isinstance(self._source, Sized):
             return len(self._source)
         raise TypeError("the number of items is not known before they are run through")
 
@@ -62,7 +68,7 @@ class Feeds:
         given = {name: value for name, value in item.items() if value is not None}
         if len(given) == len(item):
             return given
-        # A small given value may choose a branch, the shapes of all fix dims: those make a generator of their own.
+        # A small given value may choose a branch, any shape fixes dims: these need a generator of their own.
         key = tuple(
             (name, v.shape, v.tobytes() if v.size <= 16 and v.dtype != object else b"")
             for name, v in given.items()
@@ -88,9 +94,9 @@ def feeds(
 
     Args:
         model: a ``Model``.
-        inputs: see the table above.
-        shapes: sizes of open dims: the name of a symbolic dim -> size, or the name of an input -> shape (None in it:
-            choose one). Data that is given must have them, too.
+        inputs: see the list above.
+        shapes: sizes of open dims: the name of a symbolic dim -> size, or the name of an input -> shape (None
+            in it: choose one). Data that is given must have them, too.
         count: how many items are generated, or asked of a callable.
         seed: of the generated values; the same seed gives the same values.
 
@@ -119,5 +125,6 @@ def _source(inputs: Any, names: list[str], count: int) -> Iterable[Any]:
     if callable(inputs):
         return load.Spool(load.calls(inputs, count))
     raise InputError(
-        f"inputs: cannot use a {type(inputs).__name__}; expected None, arrays, a path, an iterable or a callable"
+        f"inputs: cannot use a {type(inputs).__name__}; "
+        f"expected None, arrays, a path, an iterable or a callable"
     )

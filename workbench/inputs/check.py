@@ -25,7 +25,8 @@ def dtype_of(info: TensorInfo, model: str) -> np.dtype[Any]:
         return np.dtype(info.dtype)
     except TypeError:
         raise InputError(
-            f"input {info.name!r} of {model} is a {info.dtype or 'value of unknown type'}; only tensors can be fed"
+            f"input {info.name!r} of {model} is a {info.dtype or 'value of unknown type'}; "
+            f"only tensors can be fed"
         ) from None
 
 
@@ -84,7 +85,8 @@ def _array(value: Any, info: TensorInfo, shape: Any, where: str, model: str) -> 
     if isinstance(cast, str):
         advice = f"convert it with .astype({info.dtype!r})" if info.dtype != "string" else "give str objects"
         raise InputError(
-            f"{where}: input {info.name!r}: got {array.dtype}{list(array.shape)}, expected {info.dtype} ({cast}); {advice}"
+            f"{where}: input {info.name!r}: got {array.dtype}{list(array.shape)}, "
+            f"expected {info.dtype} ({cast}); {advice}"
         )
     if shape is not None and not _fits(array.shape, shape):
         dims = ", ".join("?" if dim is None else str(dim) for dim in shape)
@@ -101,13 +103,13 @@ def _fits(got: tuple[int, ...], expected: Sequence[int | str | None]) -> bool:
 def _cast(array: np.ndarray, expected: np.dtype[Any], python_number: bool) -> np.ndarray | str:
     """The array in the expected dtype, or why it is not converted.
 
-    Converted are floats to floats (unless a finite value would become infinite), integers to integers that hold every
-    value, and what numpy calls safe (bool to number, uint8 to float32). Python's own numbers are converted when the
-    value stays the same.
+    Converted are floats to floats (unless a finite value would become infinite), integers to integers that
+    hold every value, and what numpy calls safe (bool to number, uint8 to float32). Python's own numbers are
+    converted when the value stays the same.
     """
     if array.dtype == expected and array.dtype.kind != "O":
         return array.astype(expected, copy=False)
-    if expected == object:
+    if expected.kind == "O":
         texts = array.dtype.kind in "US" or all(isinstance(text, str | bytes) for text in array.reshape(-1))
         return array.astype(object) if texts else "not all of it is text"
     if array.dtype.kind in "OUSMm":

@@ -124,7 +124,7 @@ class Dims:
         return dim if value is None else value
 
     def _expression(self, dim: str) -> ast.expr | None:
-        """The dim as an expression of other inputs' symbols, such as ``past + sequence``; None if it is a plain name."""
+        """The dim as an expression of plain symbols, such as ``past + sequence``; None if it is none."""
         try:
             tree = ast.parse(dim, mode="eval").body
         except SyntaxError:
@@ -243,7 +243,8 @@ def is_image(info: TensorInfo) -> bool:
     if len(shape) != 4 or not info.dtype.startswith(("float", "bfloat", "uint8")):
         return False
     rows_first = [1, 2] if shape[3] in (1, 3, 4) else [2, 3]
-    if any(isinstance(shape[axis], int) and shape[axis] < _SMALLEST_IMAGE for axis in rows_first):
+    sides = [shape[axis] for axis in rows_first]
+    if any(isinstance(side, int) and side < _SMALLEST_IMAGE for side in sides):
         return False
     return (
         shape[1] in (1, 3, 4) or shape[3] in (1, 3, 4) or not any(isinstance(dim, int) for dim in shape[1:])

@@ -2,16 +2,18 @@
 
 In this order, for every input:
 
-- integers that index a table (Gather, GatherND, Scatter, OneHot, EmbedLayerNormalization) stay inside it; those named
-  like positions count up, those named like token types or segments are 0, the others are drawn evenly;
+- integers that index a table (Gather, GatherND, Scatter, OneHot, EmbedLayerNormalization) stay inside it;
+  those named like positions count up, those named like token types or segments are 0, the others are drawn
+  evenly;
 - integers that are compared with a table of constants (a one-hot by Equal) are drawn from it;
-- a single integer that is compared with a constant gets that constant (Equal: a sampling rate), or lies on the side
-  of it that makes the comparison true (Less, Greater); the number of turns of a Loop is 3;
+- a single integer that is compared with a constant gets that constant (Equal: a sampling rate), or lies on
+  the side of it that makes the comparison true (Less, Greater); the number of turns of a Loop is 3;
 - lengths (of an LSTM's or ReverseSequence's input, or by name) are the whole length;
 - masks, by use or by name, are ones; booleans are True;
 - a single integer named like a sampling rate is 16000; any other is asked for;
 - other integers: uint8 and pictures 0 to 255, int8 the whole range, else 0 or 1;
-- floats: pictures and what goes into a logarithm or a root evenly in [0, 1), everything else, states too, normal;
+- floats: pictures and what goes into a logarithm or a root evenly in [0, 1), everything else, states too,
+  normal;
 - strings: words of a small vocabulary.
 """
 
@@ -128,12 +130,17 @@ class Generator:
             value = 16000
         elif not (uses.mask or uses.lengths or uses.choices or _named_mask(info) or _named_length(info)):
             raise InputError(self._ask(info))
-        return None if value is None else np.full(info.shape or (), value, dtype_of(info, self._model.name))
+        return (
+            None
+            if value is None
+            else np.full([1] * len(info.shape or ()), value, dtype_of(info, self._model.name))
+        )
 
     def _ask(self, info: TensorInfo) -> str:
         others = "".join(f", {other.name!r}: None" for other in self._model.inputs if other.name != info.name)
         return (
-            f"cannot make inputs for {self._model.name}: no value can be derived for the single integer {info}; "
+            f"cannot make inputs for {self._model.name}: "
+            f"no value can be derived for the single integer {info}; "
             f"give it, for example inputs={{{info.name!r}: 1{others}}}"
             + (" (None: let it be generated)" if others else "")
         )

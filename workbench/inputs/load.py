@@ -1,4 +1,4 @@
-"""Where input data comes from: files, folders, iterators and callables, as iterables that can be run through again."""
+"""Where input data comes from: files, folders, iterators and callables, as iterables to run through again."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _IN_MEMORY = 256 << 20  # bytes of spooled items that are kept in memory; more g
 
 
 class Spool:
-    """The items of an iterator, kept so that it can be run through again (in memory, then in a temporary file)."""
+    """The items of an iterator, kept (in memory, then in a temporary file) to be run through again."""
 
     def __init__(self, items: Iterable[Any]):
         self._items = iter(items)
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  (lives as long as the spool)
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  (lives as long as this)
         self._starts: list[int] = []
 
     def __iter__(self) -> Iterator[Any]:
@@ -112,7 +112,7 @@ def _natural(file: Path) -> list[tuple[bool, int, str]]:
 
 
 def read_array_file(file: Path) -> Any:
-    """An array (.npy, or .npz with the single unnamed array ``arr_0``), or a dict of the arrays in an .npz."""
+    """An array (.npy, or .npz with a single unnamed array), or a dict of the arrays in an .npz."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -143,6 +143,7 @@ def _polygraphy(file: Path) -> list[Any]:
     items = [saved] if isinstance(saved, dict) else saved
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise InputError(
-            f"inputs: {file} holds a {type(saved).__name__}, expected Polygraphy's saved inputs (a list of dicts of arrays)"
+            f"inputs: {file} holds a {type(saved).__name__}; "
+            f"expected Polygraphy's saved inputs (a list of dicts of arrays)"
         )
     return items

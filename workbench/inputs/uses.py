@@ -1,7 +1,7 @@
 """What a graph does with each of its inputs: indexes a table, compares with a constant, masks, ...
 
-An input is followed forward through the operators that only move or cast its elements (also into and out of the bodies
-of If, Loop and Scan) until an operator that tells what its values must be like.
+An input is followed forward through the operators that only move or cast its elements (also into and out of
+the bodies of If, Loop and Scan) until an operator that tells what its values must be like.
 """
 
 from __future__ import annotations
@@ -15,10 +15,27 @@ import onnx
 from onnx import numpy_helper
 
 # operator -> the inputs whose elements it hands on as they are
-_MOVES: dict[str, tuple[int, ...]] = dict.fromkeys(
-    ["Identity", "Cast", "CastLike", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Slice", "Expand", "Flatten", "Tile",
-     "Split", "Pad", "Gather", "GatherND", "GatherElements", "Dropout", "Clip"], (0,)
-) | {"Where": (1, 2)}  # fmt: skip
+_MOVES: dict[str, tuple[int, ...]] = {
+    "Cast": (0,),
+    "CastLike": (0,),
+    "Clip": (0,),
+    "Dropout": (0,),
+    "Expand": (0,),
+    "Flatten": (0,),
+    "Gather": (0,),
+    "GatherElements": (0,),
+    "GatherND": (0,),
+    "Identity": (0,),
+    "Pad": (0,),
+    "Reshape": (0,),
+    "Slice": (0,),
+    "Split": (0,),
+    "Squeeze": (0,),
+    "Tile": (0,),
+    "Transpose": (0,),
+    "Unsqueeze": (0,),
+    "Where": (1, 2),
+}
 _LOGIC = frozenset({"And", "Or", "Not", "Xor"})
 _STEPS = 400  # tensors followed per input: more than real models need, a bound for hostile ones
 

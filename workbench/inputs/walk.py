@@ -1,9 +1,10 @@
-"""Walk a graph with concrete input shapes: shapes of all tensors, small values, and the node that refuses them.
+"""Walk a graph with concrete input shapes: the shapes of its tensors, and the node that refuses them.
 
-``onnx.shape_inference`` alone does not see through shape arithmetic that goes over Cast, Reshape or If, and accepts a
-kernel larger than its input. Here every node is inferred on its own (``onnx.shape_inference.infer_node_outputs``) with
-the values of small tensors computed by ONNX's reference operators, and only the branch of an If that is taken is
-walked. No runtime is used and no large tensor is touched.
+``onnx.shape_inference`` alone does not see through shape arithmetic that goes over Cast, Reshape or If, and
+accepts a kernel larger than its input. Here every node is inferred on its own
+(``onnx.shape_inference.infer_node_outputs``) with the values of small tensors computed by ONNX's reference
+operators, and only the branch of an If that is taken is walked. No runtime is used and no large tensor is
+touched.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class Walk:
             onnx.defs.SchemaError,
             ValueError,
             TypeError,
-        ):  # custom operator, or a value ONNX cannot pass on
+        ):  # a custom operator, or types that do not fit it
             return
         self.types.update({name: kind for name, kind in inferred.items() if name})
         self._check(node)
@@ -147,25 +148,25 @@ class Walk:
         if x is None or len(node.input) < 2:
             return
         weight = self.shape(node.input[1])
-        if node.op_type == "Conv" and weight is not None:
+        if node.op_type == "Conv" and weight:
             group = next((a.i for a in node.attribute if a.name == "group"), 1)
             _require(node, "input channels", x[1], weight[1] * group)
-        elif node.op_type in _RECURRENT and weight is not None:
-            _require(node, "input size", x[-1], weight[-1])
-            layout = next((a.i for a in node.attribute if a.name == "layout"), 0)
-            for name in node.input[
-                5:7
-            ]:  # initial state and cell: [directions, batch, hidden], batch first if layout
-                state = self.shape(name) if name else None
-                if state is not None:
-                    _require(
-                        node, f"batch of the state {name!r}", state[0 if layout else 1], x[0 if layout else 1]
-                    )
-        elif node.op_type == "BatchNormalization" and weight is not None and len(x) > 1:
+        elif node.op_type in _RECURRENT and weight:
+            self._check_recurrent(node, x, weight)
+        elif node.op_type == "BatchNormalization" and weight and len(x) > 1:
             _require(node, "channels", x[1], weight[0])
         elif node.op_type == "Pad" and y is not None and any(a.s == b"reflect" for a in node.attribute):
-            if any(after - before > 2 * max(before - 1, 0) for before, after in zip(x, y, strict=True)):
+            grown = zip(x, y, strict=True)
+            if any(after - before > 2 * max(before - 1, 0) for before, after in grown):
                 raise _Refused(f"{_describe(node)} refuses {x}: it reflects more than the input holds")
+
+    def _check_recurrent(self, node: onnx.NodeProto, x: tuple[int, ...], weight: tuple[int, ...]) -> None:
+        _require(node, "input size", x[-1], weight[-1])
+        batch = 0 if next((a.i for a in node.attribute if a.name == "layout"), 0) else 1
+        for name in node.input[5:7]:  # the initial state, and for LSTM the initial cell
+            state = self.shape(name) if name else None
+            if state is not None and len(state) == 3:
+                _require(node, f"batch of the state {name!r}", state[batch], x[batch])
 
     def _shape_value(self, node: onnx.NodeProto) -> None:
         shape = self.shape(node.input[0])

@@ -1,15 +1,19 @@
-"""Where does the time go? Time per executed layer, joined to the ONNX nodes, against what the machine can do."""
+"""Where does the time go? Time per executed layer, joined to the ONNX nodes, against what the machine can
+do."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import onnx
 
 from ..backends import BACKENDS, Worker
-from ..errors import ProfileError
+from ..errors import BackendFailed, ProfileError
 from ..inputs import feeds
 from ..model import Model, load
 from .diff import profile_diff
@@ -65,18 +69,28 @@ def profile(
     proto = model.to_proto()
     options = {"optimize": optimize, "threads": threads}
     with Worker(backend, timeout=timeout) as worker, _bar(model.name, 2 * runs, progress) as bar:
-        recording = record(
-            worker, proto, feed, name=model.name, nbytes=proto.ByteSize(), runs=runs, warmup=warmup, options=options,
-            tick=bar.update,
-        )  # fmt: skip
+        with _naming_the_node(proto):
+            recording = record(
+                worker, proto, feed, name=model.name, nbytes=proto.ByteSize(), runs=runs, warmup=warmup,
+                options=options, tick=bar.update,
+            )  # fmt: skip
         peaks = peaks or Peaks.measure(backend, threads=threads, worker=worker)
         meta = {"runtime": backend, "version": worker.version, "provider": "CPUExecutionProvider"}
     layers = records(recording, proto, feed)
-    noise = spread([float(np.median(block)) for block in recording.latency])
+    noise = max(
+        spread([float(np.median(block)) for block in kind])
+        for kind in (recording.latency, recording.recorded)
+    )
     return Profile(
         {
             "model": model.name,
-            "meta": {**meta, **_circumstances(recording, feed), **options, "threads": threads or 0, "seed": seed},
+            "meta": {
+                **meta,
+                **_circumstances(recording, feed),
+                **options,
+                "threads": threads or 0,
+                "seed": seed,
+            },
             "latency": recording.latency,
             "recorded": recording.recorded,
             "noise": None if np.isnan(noise) else noise,
@@ -97,11 +111,15 @@ def _circumstances(recording: Recording, feed: Mapping[str, np.ndarray]) -> dict
         "machine": machine(),
         "clock": "time.perf_counter (latency), the runtime's profiler in whole µs (layers)",
         "date": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        "inputs": {name: f"{array.dtype.name}[{','.join(map(str, array.shape))}]" for name, array in feed.items()},
+        "inputs": {
+            name: f"{array.dtype.name}[{','.join(map(str, array.shape))}]" for name, array in feed.items()
+        },
     }
 
 
-def _check(name: str, backend: str, runs: int, warmup: int | None, threads: int | None, optimize: str) -> None:
+def _check(
+    name: str, backend: str, runs: int, warmup: int | None, threads: int | None, optimize: str
+) -> None:
     def refuse(what: str, got: Any, expected: str) -> None:
         raise ProfileError(f"cannot profile {name!r}: got {what}={got!r}, expected {expected}")
 
@@ -110,8 +128,26 @@ def _check(name: str, backend: str, runs: int, warmup: int | None, threads: int 
     if optimize not in _LEVELS:
         refuse("optimize", optimize, f"one of {', '.join(_LEVELS)}")
     for what, got, least in (("runs", runs, 1), ("warmup", warmup, 0), ("threads", threads, 1)):
-        if got is not None and (not isinstance(got, int | np.integer) or isinstance(got, bool) or got < least):
+        if got is not None and (
+            not isinstance(got, int | np.integer) or isinstance(got, bool) or got < least
+        ):
             refuse(what, got, f"a whole number of at least {least}")
+
+
+@contextmanager
+def _naming_the_node(proto: onnx.ModelProto) -> Iterator[None]:
+    """ONNX Runtime names the operator that it does not know, but not the node."""
+    try:
+        yield
+    except BackendFailed as error:
+        unknown = re.search(r"\b([\w.]*):(\w+)\(-?\d+\) is not a registered", str(error))
+        nodes = [n.name for n in proto.graph.node if unknown and (n.domain, n.op_type) == unknown.groups()]
+        if not nodes:
+            raise
+        raise BackendFailed(
+            f"{error} (node {nodes[0]!r}{f' and {len(nodes) - 1} more' if nodes[1:] else ''})",
+            backend=error.backend, model=error.model, phase=error.phase,
+        ) from error  # fmt: skip
 
 
 def _first(items: Any, name: str) -> dict[str, np.ndarray]:

@@ -17,34 +17,41 @@ if TYPE_CHECKING:
 
 _TICK_MS = 0.001  # the runtime's profiler counts whole µs
 
+_COLUMNS = (
+    "layer", "op_type", "status", "ms_a", "ms_b", "delta_ms", "ratio", "noise_ms", "nodes", "layers_a",
+    "layers_b",
+)  # fmt: skip
+
 Layer = tuple[int, int]  # (0 for a, 1 for b; row of its table)
 
 
 def profile_diff(a: Profile, b: Profile) -> pd.DataFrame:
     """What became faster and slower from `a` to `b`.
 
-    Layers are aligned by the nodes of the very first model that they stand for, never by position: layers that share
-    nodes form one row (Conv and Relu of `a` beside the fused Conv of `b`), so that every ms of both counts once.
-    Layers that move data for others (reorders, casts) are in the row of these. Layers without known nodes are aligned
-    by their name.
+    Layers are aligned by the nodes of the very first model that they stand for, never by position: layers
+    that share nodes form one row (Conv and Relu of `a` beside the fused Conv of `b`), so that every ms of
+    both counts once. Layers that move data for others (reorders, casts) are in the row of these. Layers
+    without known nodes are aligned by their name.
 
     Returns:
-        One row per group, index ``layer`` (its most expensive layer), largest change first; columns ``op_type``,
-        ``status`` (``faster``, ``slower``, ``same``: within the noise of both, ``appeared``, ``disappeared``), ``ms_a``,
-        ``ms_b`` (NaN where it does not exist), ``delta_ms`` (b - a), ``ratio`` (b / a), ``noise_ms``, ``nodes`` (their
-        first names), ``layers_a``, ``layers_b``. Where the noise of a profile is not known (one run) nothing counts as
-        faster or slower. ``attrs`` holds ``latency_ms`` and ``sum_ms`` of both and their ``noise``.
+        One row per group, index ``layer`` (its most expensive layer), largest change first; columns
+        ``op_type``, ``status`` (``faster``, ``slower``, ``same``: within the noise of both, ``appeared``,
+        ``disappeared``), ``ms_a``, ``ms_b`` (NaN where it does not exist), ``delta_ms`` (b - a), ``ratio`` (b
+        / a), ``noise_ms``, ``nodes`` (their first names), ``layers_a``, ``layers_b``. Where the noise of a
+        profile is not known (one run) nothing counts as faster or slower. ``attrs`` holds ``latency_ms`` and
+        ``sum_ms`` of both and their ``noise``.
     """
     import pandas as pd
 
     for given in (a, b):
         if not isinstance(given, Profile):
-            raise ProfileError(f"profile_diff: got {type(given).__name__}, expected two profiles made by workbench.profile")
+            raise ProfileError(
+                f"profile_diff: got {type(given).__name__}, expected two profiles made by workbench.profile"
+            )
     sides = (_rows(a), _rows(b))
     rows = [_row(group, sides, (a, b)) for group in _groups(sides)]
     rows.sort(key=lambda row: -abs(row["delta_ms"]))
-    columns = "op_type status ms_a ms_b delta_ms ratio noise_ms nodes layers_a layers_b".split()
-    frame = pd.DataFrame(rows, columns=["layer", *columns]).set_index("layer")
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS)).set_index("layer")
     frame.attrs = {
         "latency_ms": (a.latency_ms, b.latency_ms),
         "sum_ms": (a.sum_ms, b.sum_ms),
@@ -108,7 +115,9 @@ def _owners(sides: tuple[list[dict], list[dict]]) -> dict[str, tuple[list[Layer]
     return owners
 
 
-def _row(group: list[Layer], sides: tuple[list[dict], list[dict]], profiles: tuple[Profile, Profile]) -> dict[str, Any]:
+def _row(
+    group: list[Layer], sides: tuple[list[dict], list[dict]], profiles: tuple[Profile, Profile]
+) -> dict[str, Any]:
     parts = [[sides[s][i] for s_, i in group if s_ == s] for s in (0, 1)]
     ms = [sum(row["ms"] for row in part) if part else np.nan for part in parts]
     noise = [_noise_ms(part, p) for part, p in zip(parts, profiles, strict=True)]
@@ -136,7 +145,8 @@ def _row(group: list[Layer], sides: tuple[list[dict], list[dict]], profiles: tup
 
 
 def _noise_ms(rows: list[dict], profile: Profile) -> float:
-    """Noise of a sum of layers: their own (independent of each other), at least that of the whole run, and the clock."""
+    """Noise of a sum of layers: their own (independent of each other), at least that of the whole run, and
+    the clock."""
     if not rows:
         return 0.0
     own = float(np.sqrt(sum((row["noise"] * row["ms"]) ** 2 for row in rows if row["ms"])))

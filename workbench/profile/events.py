@@ -1,8 +1,9 @@
 """ONNX Runtime's profiling file -> time per layer and run.
 
-The file is a JSON list of events in Chrome's trace format (onnxruntime/core/common/profiler.cc): ``cat`` ``Node`` with
-the name ``<node>_kernel_time`` for each executed kernel, ``cat`` ``Session`` with the name ``model_run`` around each
-run; ``ts`` and ``dur`` in µs, whole numbers. Kernels inside an If, Loop or Scan lie within the time of that node.
+The file is a JSON list of events in Chrome's trace format (onnxruntime/core/common/profiler.cc): ``cat``
+``Node`` with the name ``<node>_kernel_time`` for each executed kernel, ``cat`` ``Session`` with the name
+``model_run`` around each run; ``ts`` and ``dur`` in µs, whole numbers. Kernels inside an If, Loop or Scan lie
+within the time of that node.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ class Timed:
     Attributes:
         name: the node's name in the runtime's graph.
         parent: names of the control flow nodes around it, outermost first.
-        ms: self time per run: what is spent in the layers of its own bodies is theirs, so that every ms counts once.
+        ms: self time per run: what is spent in the layers of its own bodies is theirs, so that every ms
+            counts once.
         calls: how often it ran in the last run (more than once inside a Loop).
-        shapes: (inputs, outputs) of each call of the last run as (dtype, shape); absent and repacked ones are left out.
+        shapes: (inputs, outputs) of each call of the last run as (dtype, shape); absent and repacked ones are
+            left out.
     """
 
     name: str
@@ -62,8 +65,9 @@ def read(path: Path, measured: Sequence[int]) -> list[Timed]:
         raise ProfileError(f"the profiling file of ONNX Runtime cannot be read: {error}") from error
     if not measured or max(measured) >= len(runs):
         raise ProfileError(
-            f"the profiling file of ONNX Runtime holds {len(runs)} whole runs ({len(events)} events), expected"
-            f" {max(measured, default=0) + 1}; it stops at a million events: pass smaller runs= and warmup="
+            f"the profiling file of ONNX Runtime holds {len(runs)} whole runs ({len(events)} events),"
+            f" expected {max(measured, default=0) + 1}; it stops at a million events: pass smaller runs= and"
+            " warmup="
         )
     runs = [runs[number] for number in sorted(measured)]
     starts = [start for start, _ in runs]
@@ -98,7 +102,7 @@ def _nest(events: list[dict]) -> list[tuple[tuple, float, dict]]:
     order = sorted(events, key=lambda e: (e["ts"], -e["dur"], e["args"].get("op_name") not in _CONTROL))
     for event in order:
         start, end = event["ts"], event["ts"] + event["dur"]
-        # ts and dur are cut to whole µs: a child may seem to end 1 µs after its parent, never to begin after it
+        # ts and dur are cut to whole µs: a child may seem to end after its parent, never to begin after it
         while inside and (start > inside[-1][0] or (start == inside[-1][0] and event["dur"] > 1)):
             inside.pop()
         parents = inside[-1][1][0][:-1] if inside else ()

@@ -1,6 +1,7 @@
 """An index over an ONNX graph for walking it by tensor: producers, consumers, bodies of If / Loop / Scan.
 
-A tensor is identified by (number of the body that defines it, name), because sibling bodies may use the same name.
+A tensor is identified by (number of the body that defines it, name), because sibling bodies may use the same
+name.
 """
 
 from __future__ import annotations
@@ -13,15 +14,23 @@ import onnx
 Tensor = tuple[int, str]
 
 # Without inputs and yet not a constant: each run makes other values.
-_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+_RANDOM = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+}
 
 
 @dataclass(eq=False)
 class Op:
     """One node.
 
-    `inputs` are resolved to the body that defines them, those left out are not among them; `slots` are the inputs by
-    position, None where one is left out; `captured` is what the bodies of the node read from around it.
+    `inputs` are resolved to the body that defines them, those left out are not among them; `slots` are the
+    inputs by position, None where one is left out; `captured` is what the bodies of the node read from around
+    it.
     """
 
     name: str
@@ -75,7 +84,9 @@ class Graph:
 
     def _add(self, proto: onnx.GraphProto, parent: int | None, owner: str) -> int:
         number = len(self.bodies)
-        weights = {t.name: t for t in proto.initializer} | {t.values.name: t.values for t in proto.sparse_initializer}
+        weights = {t.name: t for t in proto.initializer} | {
+            t.values.name: t.values for t in proto.sparse_initializer
+        }
         inputs = [i.name for i in proto.input if i.name not in weights]
         body = Body(parent, owner, inputs, [o.name for o in proto.output], weights)
         self.bodies.append(body)
@@ -126,7 +137,8 @@ class Graph:
         return body, name
 
     def find(self, name: str, body: int) -> Tensor | None:
-        """Like `resolve`, but None if there is none; a name that only one body of the whole model has is found too."""
+        """Like `resolve`, but None if there is none; a name that only one body of the whole model has is
+        found too."""
         tensor = self.resolve(name, body)
         places = self._where.get(name, [])
         return tensor if tensor in places else places[0] if len(places) == 1 else None
@@ -134,12 +146,14 @@ class Graph:
     def initializer(self, tensor: Tensor) -> onnx.TensorProto | None:
         return self.bodies[tensor[0]].initializers.get(tensor[1])
 
-    def between(self, outputs: list[Tensor], stop: set[Tensor], limit: int = 1 << 30) -> tuple[list[Op], set[Tensor]]:
+    def between(
+        self, outputs: list[Tensor], stop: set[Tensor], limit: int = 1 << 30
+    ) -> tuple[list[Op], set[Tensor]]:
         """The ops from which `outputs` are computed, walking back to the tensors in `stop`.
 
-        Ops that only make constants are left out (unless all `outputs` are constants). Returns the ops and where the
-        walk ended: tensors of `stop` that were reached, and inputs of a graph. The walk is given up (no ops) when more
-        than `limit` ops are found.
+        Ops that only make constants are left out (unless all `outputs` are constants). Returns the ops and
+        where the walk ended: tensors of `stop` that were reached, and inputs of a graph. The walk is given up
+        (no ops) when more than `limit` ops are found.
         """
         ops: dict[int, Op] = {}
         ends = {t for t in outputs if t in stop}

@@ -1,12 +1,13 @@
 """Which original nodes does each layer of a runtime's optimised graph stand for?
 
-The optimised graph is held against the original one tensor by tensor, never by position. For every tensor of the
-optimised graph `_Match` looks for the original tensor that holds the same data (perhaps in another memory layout or
-type); a layer then stands for the original nodes between its output tensors and its input tensors.
+The optimised graph is held against the original one tensor by tensor, never by position. For every tensor of
+the optimised graph `_Match` looks for the original tensor that holds the same data (perhaps in another memory
+layout or type); a layer then stands for the original nodes between its output tensors and its input tensors.
 
-Conventions of ONNX Runtime's optimiser that are relied on (core/optimizer in its sources): a fused node keeps the
-tensor that it ends in; the NCHWc transformer calls a node ``<output tensor>_nchwc`` and renames its tensors; the NHWC
-transformer calls it ``<node>_token_<n>``; a duplicated DequantizeLinear is ``<node>/duplicated``.
+Conventions of ONNX Runtime's optimiser that are relied on (core/optimizer in its sources): a fused node keeps
+the tensor that it ends in; the NCHWc transformer calls a node ``<output tensor>_nchwc`` and renames its
+tensors; the NHWC transformer calls it ``<node>_token_<n>``; a duplicated DequantizeLinear is
+``<node>/duplicated``.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ class Origin:
     """What a layer stands for.
 
     Attributes:
-        nodes: names of the original nodes, in the order of the original graph; empty if it could not be joined.
-        how: ``exact``; ``shared`` (the nodes could not be told apart from those of the next layer); ``inserted
-            before`` / ``inserted after`` (moves data for the layer that has these nodes); or why it was not joined.
+        nodes: names of the original nodes, in the order of the original graph; empty if it could not be
+            joined.
+        how: ``exact``; ``shared`` (the nodes could not be told apart from those of the next layer);
+            ``inserted before`` / ``inserted after`` (moves data for the layer that has these nodes); or why
+            it was not joined.
     """
 
     nodes: tuple[str, ...]
@@ -92,7 +95,7 @@ class _Match:
         self.known = set(self.same.values())
         self.made: dict[int, list[Op]] = {}
 
-    # -- tensors ---------------------------------------------------------------------------------------------------
+    # -- tensors
 
     def _by_name(self) -> None:
         for number, body in enumerate(self.b.bodies):
@@ -170,7 +173,7 @@ class _Match:
         users = self.a.consumers.get(tensor, [])
         return users[0].outputs[0] if len(users) == 1 and users[0].op_type in op_types else None
 
-    # -- layers ----------------------------------------------------------------------------------------------------
+    # -- layers
 
     def origins(self) -> dict[int, tuple[list[Op], str]]:
         """id(layer of b) -> (nodes of a, how)."""
@@ -202,12 +205,20 @@ class _Match:
 
     def _shared(self, op: Op, result: dict[int, tuple[list[Op], str]]) -> tuple[list[Op], str]:
         """Outputs unknown: the layers that read them stand for this layer's nodes as well."""
-        ops = [o for t in op.outputs for user in self.b.consumers.get(t, ()) for o in result.get(id(user), ([], ""))[0]]
+        ops = [
+            o
+            for t in op.outputs
+            for user in self.b.consumers.get(t, ())
+            for o in result.get(id(user), ([], ""))[0]
+        ]
         ops = list({id(o): o for o in ops}.values())
         if ops:
             return ops, SHARED
         names = ", ".join(name for _, name in op.outputs)
-        return [], f"the original graph has no tensor for its output {names!r}, nor do the layers that read it"
+        return (
+            [],
+            f"the original graph has no tensor for its output {names!r}, nor do the layers that read it",
+        )
 
     def _neighbour(self, op: Op) -> tuple[list[Op], str]:
         """An inserted layer works for the layer on that side of it where the tensor was renamed."""

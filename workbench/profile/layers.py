@@ -21,12 +21,15 @@ from .record import BLOCKS, Recording
 _INT8 = {"int8", "uint8"}
 
 
-def records(recording: Recording, proto: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+def records(
+    recording: Recording, proto: onnx.ModelProto, feed: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
     """One JSON-able record per executed layer, in order of execution.
 
-    Keys: ``layer``, ``op_type``, ``nodes``, ``joined``, ``origins``, ``scope``, ``parent``, ``calls``, ``ms``,
-    ``p95_ms``, ``noise`` (relative), ``macs``, ``bytes`` (None: not known), ``int8`` (products of 8-bit integers) and
-    ``shapes`` (text).
+    Keys: ``layer``, ``op_type``, ``nodes``, ``joined``, ``origins``, ``scope``, ``parent``, ``calls``,
+        ``ms``,
+    ``p95_ms``, ``noise`` (relative), ``macs``, ``bytes`` (None: not known), ``int8`` (products of 8-bit
+    integers) and ``shapes`` (text).
     """
     original = Graph(proto)
     last = recording.stages[-1] if recording.stages else original
@@ -93,7 +96,9 @@ def _times(layer: Timed) -> dict[str, Any]:
 def _find(graph: Graph, layer: Timed) -> Op | None:
     named = graph.by_name.get(layer.name, [])
     owner = layer.parent[-1] if layer.parent else ""
-    return next((op for op in named if graph.bodies[op.body].owner == owner), named[0] if len(named) == 1 else None)
+    return next(
+        (op for op in named if graph.bodies[op.body].owner == owner), named[0] if len(named) == 1 else None
+    )
 
 
 class _Work:
@@ -125,8 +130,12 @@ class _Work:
         }
         if slots is None:
             return None, None, inputs, outputs
-        macs = costs.macs(layer.op_type, attributes, [shape for _, shape in slots], [shape for _, shape in outputs])
-        moved = costs.moved_bytes([s if s[1] is not None else ("", ()) for s in slots], outputs, layer.op_type)
+        macs = costs.macs(
+            layer.op_type, attributes, [shape for _, shape in slots], [shape for _, shape in outputs]
+        )
+        moved = costs.moved_bytes(
+            [s if s[1] is not None else ("", ()) for s in slots], outputs, layer.op_type
+        )
         return macs, moved, [s for s in slots if s[1] is not None], outputs
 
     def _of_nodes(self, origin: Origin) -> int | None:
@@ -140,7 +149,9 @@ class _Work:
 
     def _of_node(self, op: Op) -> int | None:
         attributes = {name: onnx.helper.get_attribute_value(a) for name, a in op.attributes.items()}
-        return costs.macs(op.op_type, attributes, [self._shape(t) for t in op.slots], [self._shape(t) for t in op.outputs])
+        return costs.macs(
+            op.op_type, attributes, [self._shape(t) for t in op.slots], [self._shape(t) for t in op.outputs]
+        )
 
     def _shape(self, tensor: tuple[int, str] | None) -> tuple | None:
         if tensor is None:
@@ -152,7 +163,8 @@ class _Work:
 
 
 def _align(op: Op, graph: Graph, seen: Shapes) -> list[tuple[str, tuple[int, ...] | None]] | None:
-    """(dtype, shape) by input position; the runtime does not list weights that it has repacked, the graph has these.
+    """(dtype, shape) by input position; the runtime does not list weights that it has repacked, the graph has
+    these.
 
     None if the list does not fit; (``""``, None) stands for an input that is left out.
     """
@@ -206,8 +218,8 @@ class Notes:
         return list(dict.fromkeys(origin for name in nodes for origin in self._origins.get(name, [name])))
 
     def scope(self, nodes: tuple[str, ...]) -> str:
-        """The scope that these nodes share, with ``/`` between its parts."""
-        scopes = [self._scopes.get(name, ()) for name in nodes]
+        """The scope that these nodes share (those without one aside), with ``/`` between its parts."""
+        scopes = [scope for name in nodes if (scope := self._scopes.get(name))]
         shared: list[str] = []
         for parts in zip(*scopes, strict=False):
             if len(set(parts)) > 1:

@@ -1,7 +1,8 @@
 """Taking the measurements of a profile in a worker process.
 
-Two sessions run the same feed in alternating blocks: one as it would serve, for the latency; one with the runtime's
-profiling on, for the layers. Profiling costs time itself, so the latency never comes from the second.
+Two sessions run the same feed in alternating blocks: one as it would serve, for the latency; one with the
+runtime's profiling on, for the layers. Profiling costs time itself, so the latency never comes from the
+second.
 """
 
 from __future__ import annotations
@@ -91,14 +92,20 @@ def record(
                 events = Path(session.profile({}, finish=True)["events"])
         layers = read(events, recording.measured)
         stages = [Graph(onnx.load(path, load_external_data=False)) for path in graphs]
-    return Recording(plain.blocks, recording.blocks, layers, stages, no_graph, (plain.warmed, recording.warmed))
+    return Recording(
+        plain.blocks, recording.blocks, layers, stages, no_graph, (plain.warmed, recording.warmed)
+    )
 
 
 class _Bench:
     """One session that is warmed up and timed."""
 
     def __init__(
-        self, load: Callable[[], Session], feed: dict[str, np.ndarray], warmup: int | None, tick: Callable[[int], Any]
+        self,
+        load: Callable[[], Session],
+        feed: dict[str, np.ndarray],
+        warmup: int | None,
+        tick: Callable[[int], Any],
     ):
         self._load, self._feed, self._warmup, self._tick = load, feed, warmup, tick
         self._session: Session | None = None
@@ -123,7 +130,8 @@ class _Bench:
             session.close()
 
     def measure(self, sizes: list[int], settle: bool = False) -> None:
-        """Add one block of each size, after one run that does not count if the other session ran in between."""
+        """Add one block of each size, after one run that does not count if the other session ran in
+        between."""
         self._times(int(settle), count=False)
         for size in sizes:
             self.measured += range(self._runs, self._runs + size)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ProfileError
+from .join import AFTER, BEFORE
 from .roofline import Peaks
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 _FORMAT = "workbench.profile/1"
 _COLUMNS = (
-    "op_type", "nodes", "ms", "p95_ms", "share", "macs", "bytes", "intensity", "bound", "gain_ms", "above_peak",
-    "noise", "calls", "scope", "parent", "joined", "shapes", "origins",
+    "op_type", "nodes", "ms", "p95_ms", "share", "macs", "bytes", "intensity", "bound", "gain_ms",
+    "above_peak", "noise", "calls", "scope", "parent", "joined", "shapes", "origins",
 )  # fmt: skip
 
 
@@ -32,14 +33,16 @@ class Profile:
     """Time per executed layer of a model, joined to its ONNX nodes. Made by `workbench.profile`.
 
     Args:
-        data: what `to_json` writes: ``format``, ``model``, ``meta``, ``latency``, ``recorded`` (ms per run, in
-            blocks), ``noise``, ``layers``, ``not_executed``, ``peaks``.
+        data: what `to_json` writes: ``format``, ``model``, ``meta``, ``latency``, ``recorded`` (ms per run,
+            in blocks), ``noise``, ``layers``, ``not_executed``, ``peaks``.
 
     Attributes:
-        meta: dict: ``runtime``, ``version``, ``provider``, ``threads`` (0: the runtime's choice), ``optimize``,
-            ``runs``, ``warmup``, ``warmup_recorded``, ``machine``, ``clock``, ``date``, ``inputs``, ``seed``,
-            ``recorded_ms`` (median of a run with the runtime's profiling on, which costs time itself).
-        noise: relative spread of the block medians of the latency, (largest - smallest) / median; NaN from one run.
+        meta: dict: ``runtime``, ``version``, ``provider``, ``threads`` (0: the runtime's choice),
+            ``optimize``, ``runs``, ``warmup``, ``warmup_recorded``, ``machine``, ``clock``, ``date``,
+            ``inputs``, ``seed``, ``recorded_ms`` (median of a run with the runtime's profiling on, which
+            costs time itself).
+        noise: relative spread of the block medians, (largest - smallest) / median, of the runs without or
+            with layers timed, whichever is larger; NaN from a single run.
         peaks: what the machine can do at most.
     """
 
@@ -74,14 +77,15 @@ class Profile:
     def table(self) -> pd.DataFrame:
         """One row per executed layer, in order of execution.
 
-        Index ``layer`` (the runtime's name); columns ``op_type`` (the runtime's), ``nodes`` (names of the ONNX nodes
-        that it stands for), ``ms`` (median; without the layers inside its bodies, which have rows of their own),
-        ``p95_ms``, ``share`` of the sum, ``macs``, ``bytes`` (in, out and weights), ``intensity`` (FLOP per byte),
-        ``bound`` (``compute``, ``memory``, ``overhead``), ``gain_ms`` (what it could gain at most), ``above_peak``
-        (faster than the measured peaks allow), ``noise`` (relative), ``calls`` per run, ``scope`` (module), ``parent``
-        (the If or Loop around it), ``joined`` (``exact``, ``shared``, ``inserted before`` / ``inserted after`` the
-        layer of these nodes, or why it has none), ``shapes``, ``origins`` (nodes of the model before any edit).
-        MACs and bytes that are not known are NaN.
+        Index ``layer`` (the runtime's name); columns ``op_type`` (the runtime's), ``nodes`` (names of the
+        ONNX nodes that it stands for), ``ms`` (median; without the layers inside its bodies, which have rows
+        of their own), ``p95_ms``, ``share`` of the sum, ``macs``, ``bytes`` (in, out and weights),
+        ``intensity`` (FLOP per byte), ``bound`` (``compute``, ``memory``, ``overhead``), ``gain_ms`` (what it
+        could gain at most), ``above_peak`` (faster than the measured peaks allow), ``noise`` (relative),
+        ``calls`` per run, ``scope`` (module), ``parent`` (the If or Loop around it), ``joined`` (``exact``,
+        ``shared``, ``inserted before`` / ``inserted after`` the layer of these nodes, or why it has none),
+        ``shapes``, ``origins`` (nodes of the model before any edit). MACs and bytes that are not known are
+        NaN.
         """
         import pandas as pd
 
@@ -103,14 +107,18 @@ class Profile:
         """ONNX nodes that no layer stands for; index ``node``, columns ``op_type``, ``reason``."""
         import pandas as pd
 
-        return pd.DataFrame(self._data["not_executed"], columns=["node", "op_type", "reason"]).set_index("node")
+        return pd.DataFrame(self._data["not_executed"], columns=["node", "op_type", "reason"]).set_index(
+            "node"
+        )
 
     def by_op(self) -> pd.DataFrame:
-        """Sums per operator type, most time first: ``layers``, ``ms``, ``share``, ``macs``, ``bytes``, ``gain_ms``."""
+        """Sums per operator type, most time first: ``layers``, ``ms``, ``share``, ``macs``, ``bytes``,
+        ``gain_ms``."""
         return self._sums(self.table["op_type"])
 
     def by_scope(self, depth: int = 1) -> pd.DataFrame:
-        """The same per scope (module), from the first `depth` parts of its path; ``''`` has layers without one."""
+        """The same per scope (module), from the first `depth` parts of its path; ``''`` has layers without
+        one."""
         if depth < 1:
             raise ProfileError(f"by_scope: got depth={depth}, expected 1 or more")
         return self._sums(self.table["scope"].map(lambda scope: "/".join(scope.split("/")[:depth])))
@@ -152,30 +160,45 @@ class Profile:
         except (OSError, ValueError) as error:
             raise ProfileError(f"cannot read a profile from {name}: {error}") from error
         if found != _FORMAT:
-            raise ProfileError(f"cannot read a profile from {name}: got format {found!r}, expected {_FORMAT!r}")
+            raise ProfileError(
+                f"cannot read a profile from {name}: got format {found!r}, expected {_FORMAT!r}"
+            )
         try:
             return cls(data)
         except (KeyError, TypeError) as error:
-            raise ProfileError(f"cannot read a profile from {name}: it lacks or has too much: {error}") from error
+            raise ProfileError(
+                f"cannot read a profile from {name}: it lacks or has too much: {error}"
+            ) from error
 
     def __repr__(self) -> str:
         return "\n".join([*self._lines(), "", *self._top().to_string(index=False).splitlines()])
 
     def _lines(self) -> list[str]:
-        meta = self.meta
+        meta, table = self.meta, self.table
         threads = f"{meta['threads']} threads" if meta["threads"] else "default threads"
-        noise = "unknown" if np.isnan(self.noise) else f"{self.noise:.1%}"
-        return [
-            f"Profile of {self.model_name} on {meta['runtime']} {meta['version']} (optimize={meta['optimize']}, {threads})",
-            f"latency {self.latency_ms:.4g} ms, p95 {self.latency_p95_ms:.4g} ms, noise {noise} ({meta['runs']} runs after"
-            f" {meta['warmup']} of warm-up)",
-            f"{len(self.table)} layers: {self.sum_ms:.4g} ms in sum of medians, {self.mapped:.1%} of it joined to nodes (a run"
-            f" with the layers timed takes {meta['recorded_ms']:.4g} ms)",
+        noise = "unknown" if np.isnan(self.noise) else f"{self.noise:.0%}"
+        moves = float(table.loc[table["joined"].isin((BEFORE, AFTER)), "share"].sum())
+        cost = meta["recorded_ms"] / self.latency_ms
+        lines = [
+            f"Profile of {self.model_name} on {meta['runtime']} {meta['version']},"
+            f" optimize={meta['optimize']}, {threads}",
+            f"latency {self.latency_ms:.4g} ms, p95 {self.latency_p95_ms:.4g} ms, noise {noise},"
+            f" {meta['runs']} runs",
+            f"{len(table)} layers, {self.sum_ms:.4g} ms together, {self.mapped:.1%} of it joined to nodes",
         ]
+        if moves:
+            lines[-1] += f", {moves:.1%} in layers that the runtime inserted to move data"
+        if cost > 1.5:
+            lines.append(
+                f"timing its layers made a run {cost:.1f} times as long: small layers look too large"
+            )
+        return lines
 
     def _top(self, n: int = 8) -> pd.DataFrame:
         rows = self.table.sort_values("ms", ascending=False).head(n)
-        nodes = rows["nodes"].map(lambda names: ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else ""))
+        nodes = rows["nodes"].map(
+            lambda names: ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
+        )
         return rows.assign(
             ms=rows["ms"].map("{:.3f}".format),
             share=rows["share"].map("{:.1%}".format),

@@ -1,8 +1,8 @@
 """What this machine can do at most, measured, and how far a layer is from it.
 
-The roofline model (Williams, Waterman, Patterson 2009): a layer needs at least the time of its arithmetic at the peak
-rate and the time of its memory traffic at the peak bandwidth, whichever is longer; here also at least the time that
-the runtime needs for any layer at all.
+The roofline model (Williams, Waterman, Patterson 2009): a layer needs at least the time of its arithmetic at
+the peak rate and the time of its memory traffic at the peak bandwidth, whichever is longer; here also at
+least the time that the runtime needs for any layer at all.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .events import read
 _SIZES = (512, 1024)  # of square matrices: the small ones stay in the caches, the large ones fill all threads
 _TRIAD = 12 << 20  # elements of each of three arrays: 144 MB, more than the caches of most machines
 _CHAIN = 64
-_SECONDS = 0.25
-_FORMAT = 1
+_ROUNDS, _SECONDS = 3, 0.12
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,19 @@ class Peaks:
 
     @classmethod
     def measure(
-        cls, backend: str = "onnxruntime", *, threads: int | None = None, worker: Worker | None = None, refresh: bool = False
+        cls,
+        backend: str = "onnxruntime",
+        *,
+        threads: int | None = None,
+        worker: Worker | None = None,
+        refresh: bool = False,
     ) -> Peaks:
-        """Peaks of this machine: from the cache, or measured in about two seconds.
+        """Peaks of this machine: from the cache, or measured in about three seconds.
 
-        All through the runtime itself, with its own thread count: its matrix product reaches what numpy's BLAS reaches
-        and uses the same threads as the layers. The cache is a file in ``$XDG_CACHE_HOME/workbench`` (or
-        ``~/.cache/workbench``), one per processor, thread count and version of the runtime.
+        All through the runtime itself, with its own thread count: its matrix product reaches what numpy's
+        BLAS reaches and uses the same threads as the layers. The cache is a file in
+        ``$XDG_CACHE_HOME/workbench`` (or ``~/.cache/workbench``), one per processor, thread count and version
+        of the runtime.
 
         Args:
             backend: name of the runtime.
@@ -77,12 +83,13 @@ class Peaks:
         if worker is None:
             with Worker(backend) as own:
                 return cls.measure(backend, threads=threads, worker=own, refresh=refresh)
-        about = {"threads": threads or 0, "machine": machine(), "runtime": f"{backend} {worker.version}"}
+        about: dict[str, Any] = {"threads": threads or 0, "machine": machine()}
+        about["runtime"] = f"{backend} {worker.version}"
         path = _cache(about)
-        with contextlib.suppress(OSError, ValueError, TypeError):  # no cache, or one of another version: measure
-            if not refresh:
+        if not refresh:
+            with contextlib.suppress(OSError, ValueError, TypeError):  # none yet, or of another version
                 return cls(**json.loads(path.read_text()))
-        peaks = cls(**_measure(worker, threads), **about, date=time.strftime("%Y-%m-%dT%H:%M:%S"))
+        peaks = cls(*_measure(worker, threads), **about, date=time.strftime("%Y-%m-%dT%H:%M:%S"))
         with contextlib.suppress(OSError):  # the cache saves time only: a read-only home is no reason to fail
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(f".{os.getpid()}")
@@ -94,10 +101,10 @@ class Peaks:
         """Roofline of one layer record.
 
         Returns:
-            ``intensity`` (FLOP per byte), ``bound`` (which of ``compute``, ``memory``, ``overhead`` needs the longest;
-            None if MACs or bytes are unknown), ``gain_ms`` (measured time minus that: what it could gain at most) and
-            ``above_peak`` (faster than these peaks allow: its data was in the caches, or the algorithm needs fewer
-            operations than the definition, as Winograd's).
+            ``intensity`` (FLOP per byte), ``bound`` (which of ``compute``, ``memory``, ``overhead`` needs the
+            longest; None if MACs or bytes are unknown), ``gain_ms`` (measured time minus that: what it could
+            gain at most) and ``above_peak`` (faster than these peaks allow: its data was in the caches, or
+            the algorithm needs fewer operations than the definition, as Winograd's).
         """
         macs, moved = layer["macs"], layer["bytes"]
         if macs is None or moved is None:
@@ -132,32 +139,46 @@ def _cache(about: Mapping[str, Any]) -> Path:
     return root / "workbench" / f"peaks-{key}.json"
 
 
-def _measure(worker: Worker, threads: int | None) -> dict[str, float]:
-    rng = np.random.default_rng(0)
-
-    def best(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> float:
-        """Shortest run in seconds."""
-        session = worker.load(model.SerializeToString(), name="peak", threads=threads)
-        until, times = time.monotonic() + _SECONDS, []
-        while time.monotonic() < until or len(times) < 6:
-            times += session.profile(feed, runs=3)["ms"]
+def _measure(worker: Worker, threads: int | None) -> tuple[float, float, float, float]:
+    """flops, int8_ops, bytes_per_s, overhead_ms; the best of some rounds, a busy moment does not count."""
+    probes = [*_products("MatMul", np.float32), *_products("MatMulInteger", np.uint8), _triad()]
+    sessions = [worker.load(p.model.SerializeToString(), name="peak", threads=threads) for p in probes]
+    times: list[list[float]] = [[] for _ in probes]
+    for _ in range(_ROUNDS):
+        for probe, session, measured in zip(probes, sessions, times, strict=True):
+            until = time.monotonic() + _SECONDS
+            while time.monotonic() < until:
+                measured += session.profile(probe.feed, runs=3)["ms"]
+    for session in sessions:
         session.close()
-        return min(times) / 1000
+    rates = [1000 * probe.work / min(measured) for probe, measured in zip(probes, times, strict=True)]
+    return max(rates[0:2]), max(rates[2:4]), rates[4], _overhead(worker, threads)
 
-    def product(op_type: str, a: np.ndarray, b: np.ndarray, result: str) -> float:
-        model = _model([helper.make_node(op_type, ["a", "b"], ["y"])], {"a": a}, result, {"b": b})
-        return 2 * len(a) ** 3 / best(model, {"a": a})
 
-    floats = [rng.random((n, n), np.float32) for n in _SIZES]
-    bytes_ = [rng.integers(0, 100, (n, n), np.uint8) for n in _SIZES]
+@dataclass(frozen=True)
+class _Probe:
+    model: onnx.ModelProto
+    feed: dict[str, np.ndarray]
+    work: float  # operations or bytes of one run
+
+
+def _products(op_type: str, dtype: type) -> list[_Probe]:
+    probes = []
+    for n in _SIZES:
+        a: np.ndarray = np.random.default_rng(0).integers(0, 100, (n, n)).astype(dtype)
+        weights = a.astype(np.int8) if dtype is np.uint8 else a
+        result = "int32" if dtype is np.uint8 else "float32"
+        node = helper.make_node(op_type, ["a", "b"], ["y"])
+        probes.append(_Probe(_model([node], {"a": a}, result, {"b": weights}), {"a": a}, 2 * n**3))
+    return probes
+
+
+def _triad() -> _Probe:
     line = np.ones(_TRIAD, np.float32)
-    triad = _model([helper.make_node("Add", ["a", "b"], ["y"])], {"a": line, "b": line}, "float32")
-    return {
-        "flops": max(product("MatMul", m, m, "float32") for m in floats),
-        "int8_ops": max(product("MatMulInteger", m, m.astype(np.int8), "int32") for m in bytes_),
-        "bytes_per_s": 3 * line.nbytes / best(triad, {"a": line, "b": line}),
-        "overhead_ms": _overhead(worker, threads),
-    }
+    feed = {"a": line, "b": line}
+    return _Probe(
+        _model([helper.make_node("Add", ["a", "b"], ["y"])], feed, "float32"), feed, 3 * line.nbytes
+    )
 
 
 def _overhead(worker: Worker, threads: int | None) -> float:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from ..errors import ModelError
 from . import load as _load
 from . import proto as _proto
+from . import save as _save
 from .external import Folder
 from .info import TensorInfo, from_value_info
 from .names import name_nodes
@@ -95,8 +96,30 @@ class Model:
             ModelError: a data file changed since the model was loaded.
         """
         if "proto" not in self._cache:
-            self._cache["proto"] = _proto.to_proto(self.ir)
+            self._cache["proto"] = _proto.runnable(self.ir)
         return self._cache["proto"]
+
+    def save(self, path: str | os.PathLike, *, external: bool | None = None) -> Path:
+        """Write the model to a file, completely or not at all.
+
+        Whatever goes wrong (a full disk, an error, the end of the process), the file that was there before is
+        as it was. No data file is ever overwritten: weights in external data files below the target's folder
+        stay where they are and are referred to; those elsewhere are copied into ``<file name>.data`` beside
+        the file, or ``<file name>.1.data`` and so on when that is there with other content.
+
+        Args:
+            path: the file to write; its folder must exist.
+            external: True: put weights that are not in a data file yet into a new one; False: put all weights
+                into the file itself; None: as they are now, unless the file would get more than 1.5 GB of
+                weights (ONNX files end at 2 GB): then into a data file, with a warning.
+
+        Returns:
+            The file that was written, as an absolute path.
+
+        Raises:
+            ModelError: it could not be written, with the reason.
+        """
+        return _save.save(self.ir, Path(path), external)
 
 
 def _info(value: ir.Value) -> TensorInfo:

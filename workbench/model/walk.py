@@ -26,63 +26,13 @@ FOLDED = 64  # elements of a computed value that is followed
 MAX_VISITS = 500_000  # nodes walked before giving up: functions that call functions can unfold without bound
 # what the arithmetic on shapes is made of; all are cheap and make no more than their inferred shape says
 _SHAPE_ARITHMETIC = frozenset(
-    [
-        "Shape",
-        "Size",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Concat",
-        "Slice",
-        "Squeeze",
-        "Unsqueeze",
-        "Reshape",
-        "Flatten",
-        "Identity",
-        "Cast",
-        "Transpose",
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Mod",
-        "Neg",
-        "Abs",
-        "Sign",
-        "Min",
-        "Max",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Pow",
-        "Sqrt",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "Not",
-        "And",
-        "Or",
-        "Xor",
-        "Where",
-        "Range",
-        "ConstantOfShape",
-        "Expand",
-        "Tile",
-        "Split",
-        "Pad",
-        "ReduceProd",
-        "ReduceSum",
-        "ReduceMax",
-        "ReduceMin",
-        "ScatterND",
-        "ScatterElements",
-        "OneHot",
-        "CumSum",
-        "ArgMax",
-        "ArgMin",
-    ]
+    """
+    Shape Size Gather GatherElements GatherND Concat Slice Squeeze Unsqueeze Reshape Flatten
+    Identity Cast Transpose Add Sub Mul Div Mod Neg Abs Sign Min Max Floor Ceil Round Pow Sqrt Equal
+    Greater GreaterOrEqual Less LessOrEqual Not And Or Xor Where Range ConstantOfShape Expand Tile
+    Split Pad ReduceProd ReduceSum ReduceMax ReduceMin ScatterND ScatterElements OneHot CumSum
+    ArgMax ArgMin
+    """.split()  # noqa: SIM905 - shorter than a list of strings
 )
 _ONNX = ("", "ai.onnx")
 _UNKNOWN = TensorInfo("", "", None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx_ir as ir
@@ -32,14 +34,14 @@ class DataFile:
 
     def __init__(self, path: Path, *, embedded: bool = False):
         self.path, self.embedded = path, embedded
-        self._handle: IO[bytes] | None = None
+        self._handle: BinaryIO | None = None
         self._map: mmap.mmap | None = None
         self._identity = _identity(os.stat(path))
         self.size = self._identity[2]
         if embedded:
             self._open()
 
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> BinaryIO:
         if self._handle is None:
             self.check_path()
             self._handle = open(self.path, "rb")  # noqa: SIM115 - lives as long as this object
@@ -72,23 +74,45 @@ class DataFile:
         """The bytes, without copying them."""
         return memoryview(self.map())[offset : offset + length] if length else memoryview(b"")
 
-    def copy_to(self, out: IO[bytes], offset: int, length: int) -> None:
-        """Write the bytes to a file at its current position, inside the kernel where that is possible."""
-        source = self._open().fileno()
-        out.flush()
-        position, end = offset, offset + length
-        while position < end:
-            try:
-                done = os.copy_file_range(source, out.fileno(), min(end - position, 1 << 30), position)
-            except (OSError, AttributeError) as error:
-                if getattr(error, "errno", None) in DISK_ERRORS:
-                    raise
-                done = os.write(out.fileno(), os.pread(source, min(end - position, CHUNK), position))
-            if not done:
+    def chunks(self, offset: int, length: int) -> Iterator[bytes]:
+        """The bytes in pieces, read and not mapped."""
+        source, end = self._open().fileno(), offset + length
+        while offset < end:
+            piece = os.pread(source, min(end - offset, CHUNK), offset)
+            if not piece:
                 raise self._changed("became shorter")
-            position += done
-        out.seek(0, os.SEEK_CUR)
+            yield piece
+            offset += len(piece)
         self._open()
+
+    def copy_to(self, out: BinaryIO, offset: int, length: int) -> None:
+        """Write the bytes to a file at its current position, inside the kernel where it can do that."""
+        out.flush()
+        source, target, done = self._open().fileno(), out.fileno(), 0
+        with contextlib.suppress(_CannotCopy):
+            while done < length:
+                done += _copy_range(source, target, offset + done, length - done)
+        out.seek(os.lseek(target, 0, os.SEEK_CUR))
+        for piece in self.chunks(offset + done, length - done):
+            out.write(piece)
+
+
+class _CannotCopy(Exception):
+    pass
+
+
+def _copy_range(source: int, target: int, offset: int, length: int) -> int:
+    """``copy_file_range``: shares the blocks where the file system can, else copies without passing through
+    memory."""
+    try:
+        done = os.copy_file_range(source, target, min(length, 1 << 30), offset)
+    except (OSError, AttributeError) as error:
+        if getattr(error, "errno", None) in DISK_ERRORS:
+            raise
+        raise _CannotCopy from error
+    if not done:
+        raise _CannotCopy
+    return done
 
 
 def _identity(stat: os.stat_result) -> tuple[int, int, int, int]:
@@ -114,7 +138,8 @@ class FileTensor(ir.LazyTensor):
 
     def tofile(self, file: Any) -> None:
         """Write the bytes to a file object without holding them in memory."""
-        self.file.copy_to(file, self.offset, self.length)
+        for piece in self.file.chunks(self.offset, self.length):
+            file.write(piece)
 
 
 def from_buffer(buffer: memoryview, dtype: ir.DataType, shape: ir.Shape, **names: Any) -> ir.TensorProtocol:

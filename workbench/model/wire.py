@@ -129,3 +129,15 @@ def _bytes(field: int, value: bytes) -> bytes:
 
 def _string(field: int, value: str) -> bytes:
     return _bytes(field, value.encode())
+
+
+def open_tensor(header: bytes, length: int | None) -> bytes:
+    """The start of an initializer of a graph: all but its raw data, of which ``length`` bytes follow (None:
+    none)."""
+    raw = b"" if length is None else _varint(_RAW << 3 | 2) + _varint(length)
+    return b"\x2a" + _varint(len(header) + len(raw) + (length or 0)) + header + raw
+
+
+def open_graph(length: int) -> bytes:
+    """The start of the graph of a model, of which ``length`` bytes follow."""
+    return b"\x3a" + _varint(length)

@@ -1,0 +1,231 @@
+"""Writing a model to disk: all of it or nothing, and no weight that is there already."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import onnx_ir as ir
+
+from ..errors import ModelError
+from . import wire
+from .atomic import writing
+from .proto import encode, reference, serialize
+from .weights import CHUNK, DataFile, FileTensor
+
+INLINE_LIMIT = 1_500_000_000
+"""Bytes of weights up to which they go into the .onnx file, whose limit is 2 GB."""
+PROTO_LIMIT = (1 << 31) - 1
+STREAMED = 1 << 20  # larger weights are written one by one and not encoded in memory
+PAGE = 4096
+
+
+def save(model: ir.Model, path: Path, external: bool | None) -> Path:
+    """Save a model; see ``Model.save``."""
+    target = path.resolve()
+    if target.is_dir():
+        raise ModelError(f"cannot save to {path}: it is a folder; add a file name")
+    if not target.parent.is_dir():
+        raise ModelError(f"cannot save to {path}: there is no folder {target.parent}; make it first")
+    plan = _Plan(model, target, external)
+    made = None
+    try:
+        if plan.moved:
+            made = _write_data(plan)
+        with writing(target) as out:
+            plan.write(out)
+    except BaseException as error:
+        if made is not None:
+            made.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ModelError(
+                f"cannot save to {path}: {error.strerror or error}; what was there before is unchanged"
+            ) from error
+        raise
+    if plan.forced:
+        warnings.warn(
+            f"the weights of {target.name} ({plan.data_size / 1e9:.1f} GB) are in {plan.data_name}, because "
+            "an ONNX file holds at most 2 GB; keep the two together",
+            stacklevel=3,
+        )
+    return target
+
+
+class _Plan:
+    """Where each weight goes: it stays in a data file that is there, moves into a new one, or goes into the
+    file.
+
+    Attributes:
+        moved: the pieces of the new data file: (offset in it, length, source).
+        forced: whether weights move because they would not fit otherwise.
+    """
+
+    def __init__(self, model: ir.Model, target: Path, external: bool | None):
+        self.model, self.target, self.forced = model, target, False
+        self.data_name = ""
+        self._kept: dict[int, str] = {}
+        self._offsets: dict[int, int] = {}
+        moving, inline = [], []
+        for tensor in initializers(model):
+            outside = isinstance(tensor, FileTensor) and not tensor.file.embedded
+            if outside and tensor.file.path == target:
+                raise ModelError(
+                    f"cannot save to {target}: it holds weights of this model; give another name"
+                )
+            if outside and external is not False and tensor.file.path.is_relative_to(target.parent):
+                tensor.file.check_path()
+                self._kept[id(tensor)] = tensor.file.path.relative_to(target.parent).as_posix()
+            elif (outside and external is None) or (external and _large(tensor)):
+                moving.append(tensor)
+            else:
+                inline.append(tensor)
+        if external is None and sum(tensor.nbytes for tensor in inline) > INLINE_LIMIT:
+            moving += [tensor for tensor in inline if _large(tensor)]
+            self.forced = True
+        self.moved = self._lay_out(moving)
+        self.data_size = max((offset + length for offset, length, _ in self.moved), default=0)
+
+    def _lay_out(self, tensors: list[ir.TensorProtocol]) -> list[tuple[int, int, Source]]:
+        """Neighbours in a file stay neighbours, at the same offset modulo a page, so that blocks can be
+        shared."""
+        pieces: list[tuple[int, int, Source]] = []
+        end = 0
+        files = [tensor for tensor in tensors if isinstance(tensor, FileTensor)]
+        for tensor in sorted(files, key=lambda tensor: (str(tensor.file.path), tensor.offset)):
+            start, length, source = pieces[-1] if pieces else (0, 0, None)
+            if (
+                isinstance(source, tuple)
+                and source[0] is tensor.file
+                and tensor.offset <= source[1] + length + PAGE
+            ):
+                self._offsets[id(tensor)] = start + tensor.offset - source[1]
+                length = max(length, tensor.offset + tensor.length - source[1])
+                pieces[-1] = (start, length, source)
+            else:
+                start = _align(end) + tensor.offset % PAGE
+                self._offsets[id(tensor)] = start
+                pieces.append((start, tensor.length, (tensor.file, tensor.offset)))
+            end = pieces[-1][0] + pieces[-1][1]
+        for tensor in tensors:
+            if not isinstance(tensor, FileTensor) and id(tensor) not in self._offsets:
+                self._offsets[id(tensor)] = start = _align(end)
+                pieces.append((start, tensor.nbytes, tensor))
+                end = start + tensor.nbytes
+        return pieces
+
+    def _place(self, tensor: ir.TensorProtocol, where: str) -> Any:
+        if where == "attribute":
+            return tensor
+        if isinstance(tensor, FileTensor) and id(tensor) in self._kept:
+            return reference(tensor, self._kept[id(tensor)], tensor.offset, tensor.length)
+        if id(tensor) in self._offsets:
+            return reference(tensor, self.data_name, self._offsets[id(tensor)], tensor.nbytes)
+        if where == "graph" and tensor.dtype != ir.DataType.STRING and tensor.nbytes > STREAMED:
+            self._streamed.append(tensor)
+            return reference(tensor, wire.SELF, None, None)
+        return tensor
+
+    def write(self, out: BinaryIO) -> None:
+        """Write the .onnx file; large weights in it are copied one by one (the wire format is that of
+        wire.py)."""
+        self._streamed: list[ir.TensorProtocol] = []
+        proto = serialize(self.model, self._place)
+        waiting = iter(self._streamed)
+        parts: list[tuple[bytes, ir.TensorProtocol | None]] = []
+        for header in proto.graph.initializer:
+            tensor = None
+            if any(entry.value == wire.SELF for entry in header.external_data):
+                tensor = next(waiting)
+                header.ClearField("external_data")
+                header.ClearField("data_location")
+            parts.append((wire.open_tensor(encode(header), tensor.nbytes if tensor else None), tensor))
+        del proto.graph.initializer[:]
+        graph = encode(proto.graph)
+        proto.ClearField("graph")
+        head = encode(proto)
+        length = len(graph) + sum(len(prefix) + (tensor.nbytes if tensor else 0) for prefix, tensor in parts)
+        if len(head) + length + 16 > PROTO_LIMIT:
+            raise ModelError(
+                f"cannot save to {self.target}: it would have {length / 1e9:.1f} GB, an ONNX file holds at most 2 GB; "
+                "save with external=True, and make large Constant nodes initializers"
+            )
+        out.write(head + wire.open_graph(length) + graph)
+        for prefix, tensor in parts:
+            out.write(prefix)
+            if tensor is not None:
+                _copy(tensor, out)
+
+
+Source = ir.TensorProtocol | tuple[DataFile, int]
+
+
+def initializers(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """The weights that are initializers, of the graph and of bodies."""
+    graphs = [model.graph, *model.graph.subgraphs()]
+    for function in model.functions.values():
+        graphs += function.subgraphs()
+    for graph in graphs:
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                yield value.const_value
+
+
+def _large(tensor: ir.TensorProtocol) -> bool:
+    return tensor.dtype != ir.DataType.STRING and tensor.nbytes >= 1024
+
+
+def _align(offset: int) -> int:
+    return -(-offset // PAGE) * PAGE
+
+
+def _copy(source: Source, out: BinaryIO, length: int = 0) -> None:
+    if isinstance(source, tuple):
+        source[0].copy_to(out, source[1], length)
+    elif isinstance(source, FileTensor):
+        source.file.copy_to(out, source.offset, source.length)
+    else:
+        out.write(source.tobytes())
+
+
+def _write_data(plan: _Plan) -> Path | None:
+    """Write the new data file under a name that is free; None when a file with the same content was there."""
+    number = 0
+    while True:
+        plan.data_name = f"{plan.target.name}{f'.{number}' if number else ''}.data"
+        path = plan.target.with_name(plan.data_name)
+        if not path.exists():
+            break
+        if _holds(path, plan):
+            return None
+        number += 1
+    with writing(path) as out:
+        for offset, length, source in plan.moved:
+            out.seek(offset)
+            _copy(source, out, length)
+    return path
+
+
+def _holds(path: Path, plan: _Plan) -> bool:
+    """Whether a file that is there has the content that is to be written."""
+    if path.stat().st_size != plan.data_size:
+        return False
+    with path.open("rb") as file:
+        for offset, length, source in plan.moved:
+            file.seek(offset)
+            for chunk in _chunks(source, length):
+                if file.read(len(chunk)) != chunk:
+                    return False
+    return True
+
+
+def _chunks(source: Source, length: int) -> Iterator[bytes | memoryview]:
+    if isinstance(source, tuple):
+        yield from source[0].chunks(source[1], length)
+    elif isinstance(source, FileTensor):
+        yield from source.file.chunks(source.offset, source.length)
+    else:
+        data = memoryview(source.tobytes())
+        for start in range(0, length, CHUNK):
+            yield data[start : start + CHUNK]

@@ -155,7 +155,7 @@ class Dims:
             if key in (dim, (info.name, axis))
         )
         shape = info.shape or ()
-        stepping = re.search(r"seq|len|time|step|token|frame|^[tls]$", word)
+        stepping = re.search(r"seq|len|time|step|token|frame|past|total|^[tls]$", word)
         if re.search(r"batch|^bs?$|^n$", word) or (axis == 0 and len(shape) > 1 and not stepping):
             return 1
         if axis == 1 and len(shape) == 3 and re.search(r"state|hidden|cell|^[hc]_?\d*n?$", info.name.lower()):

@@ -63,6 +63,7 @@ class Generator:
         self._proto = inlined(model.to_proto())
         self._tracer = Tracer(self._proto.graph)
         self._infos = [info for info in model.inputs if info.name not in self._given]
+        self._dtypes = {info.name: dtype_of(info, model.name) for info in self._infos}
         self._uses = {info.name: self._tracer.follow(info.name) for info in self._infos}
         self._scalars = {
             info.name: value for info in self._infos if (value := self._scalar(info)) is not None
@@ -76,9 +77,7 @@ class Generator:
         for position, info in enumerate(self._infos):
             rng = np.random.default_rng([seed, index, position])
             shape = self._shapes[info.name]
-            values[info.name] = np.asarray(
-                self._values(info, shape, rng), dtype=dtype_of(info, self._model.name)
-            )
+            values[info.name] = np.asarray(self._values(info, shape, rng), dtype=self._dtypes[info.name])
         return values
 
     def _choose(self) -> dict[str, tuple[int, ...]]:
@@ -130,11 +129,7 @@ class Generator:
             value = 16000
         elif not (uses.mask or uses.lengths or uses.choices or _named_mask(info) or _named_length(info)):
             raise InputError(self._ask(info))
-        return (
-            None
-            if value is None
-            else np.full([1] * len(info.shape or ()), value, dtype_of(info, self._model.name))
-        )
+        return None if value is None else np.full([1] * len(info.shape or ()), value, self._dtypes[info.name])
 
     def _ask(self, info: TensorInfo) -> str:
         others = "".join(f", {other.name!r}: None" for other in self._model.inputs if other.name != info.name)

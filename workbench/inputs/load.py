@@ -114,10 +114,11 @@ def _natural(file: Path) -> list[tuple[bool, int, str]]:
 def read_array_file(file: Path) -> Any:
     """An array (.npy, or .npz with a single unnamed array), or a dict of the arrays in an .npz."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except AttributeError:  # .npy: np.load gives the array itself, which is no context manager
-        return np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(_unreadable(file, error)) from error
     return arrays["arr_0"] if list(arrays) == ["arr_0"] else arrays

@@ -9,6 +9,7 @@ touched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -74,7 +75,7 @@ class Walk:
     def _constant(self, name: str, tensor: onnx.TensorProto) -> None:
         self.types[name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
         external = tensor.data_location == onnx.TensorProto.EXTERNAL
-        if not external and int(np.prod(tensor.dims, dtype=object)) <= _SMALL:
+        if not external and math.prod(tensor.dims) <= _SMALL:
             self.values[name] = numpy_helper.to_array(tensor)
 
     def _graph(self, graph: onnx.GraphProto) -> None:
@@ -141,24 +142,44 @@ class Walk:
         """What the operators require and ONNX's inference does not check."""
         x = self.shape(node.input[0]) if node.input else None
         y = self.shape(node.output[0])
-        if node.op_type in _KERNELS and y is not None and any(dim < 1 for dim in y[2:]):
-            raise _Refused(
-                f"{_describe(node)} refuses {self._shapes(node)}: the kernel is larger than its input"
-            )
-        if x is None or len(node.input) < 2:
+        weight = self.shape(node.input[1]) if len(node.input) > 1 else None
+        attributes = {a.name: a for a in node.attribute}
+        if x is None:
             return
-        weight = self.shape(node.input[1])
+        if node.op_type in _KERNELS:
+            kernel = attributes["kernel_shape"].ints if "kernel_shape" in attributes else (weight or ())[2:]
+            self._check_kernel(node, x, tuple(kernel), attributes)
         if node.op_type == "Conv" and weight:
-            group = next((a.i for a in node.attribute if a.name == "group"), 1)
+            group = attributes["group"].i if "group" in attributes else 1
             _require(node, "input channels", x[1], weight[1] * group)
         elif node.op_type in _RECURRENT and weight:
             self._check_recurrent(node, x, weight)
         elif node.op_type == "BatchNormalization" and weight and len(x) > 1:
             _require(node, "channels", x[1], weight[0])
+        elif node.op_type == "Reshape" and y is not None:
+            _require(node, "elements", math.prod(x), math.prod(y))
         elif node.op_type == "Pad" and y is not None and any(a.s == b"reflect" for a in node.attribute):
             grown = zip(x, y, strict=True)
             if any(after - before > 2 * max(before - 1, 0) for before, after in grown):
                 raise _Refused(f"{_describe(node)} refuses {x}: it reflects more than the input holds")
+
+    def _check_kernel(
+        self,
+        node: onnx.NodeProto,
+        x: tuple[int, ...],
+        kernel: tuple[int, ...],
+        attributes: Mapping[str, onnx.AttributeProto],
+    ) -> None:
+        if "auto_pad" in attributes and attributes["auto_pad"].s not in (b"NOTSET", b"VALID"):
+            return
+        pads = list(attributes["pads"].ints) if "pads" in attributes else [0] * 2 * len(kernel)
+        dilations = attributes["dilations"].ints if "dilations" in attributes else [1] * len(kernel)
+        for axis, (size, dilation) in enumerate(zip(kernel, dilations, strict=False)):
+            padded = x[2 + axis] + pads[axis] + pads[axis + len(kernel)]
+            if padded < (size - 1) * dilation + 1:
+                raise _Refused(
+                    f"{_describe(node)} refuses {self._shapes(node)}: the kernel is larger than its input"
+                )
 
     def _check_recurrent(self, node: onnx.NodeProto, x: tuple[int, ...], weight: tuple[int, ...]) -> None:
         _require(node, "input size", x[-1], weight[-1])
@@ -173,7 +194,7 @@ class Walk:
         if shape is None:
             return
         if node.op_type == "Size":
-            self.values[node.output[0]] = np.array(np.prod(shape, dtype=np.int64))
+            self.values[node.output[0]] = np.array(math.prod(shape), np.int64)
             return
         cut = {a.name: a.i for a in node.attribute}
         self.values[node.output[0]] = np.array(shape, np.int64)[
@@ -185,7 +206,7 @@ class Walk:
         if any(name and name not in self.values for name in node.input):
             return
         sizes = [self.shape(name) for name in node.output if name]
-        if any(size is None or int(np.prod(size, dtype=object)) > _SMALL for size in sizes):
+        if any(size is None or math.prod(size) > _SMALL for size in sizes):
             return
         function = onnx.helper.make_function(
             "workbench", "node", [n for n in node.input if n], list(node.output), [node], self._imports

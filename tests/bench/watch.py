@@ -4,7 +4,7 @@
 
 Memory is the sum of PSS (proportional set size, /proc/PID/smaps_rollup) over the command and all its
 descendants, sampled about every 20 ms; a page that several processes share is counted once in total. The peak
-is the largest sum that was seen. Descendants that lose their parent stay in the tree (PR_SET_CHILD_SUBREAPER):
+is the largest sum that was seen. Descendants that lose their parent stay in the tree (they are adopted):
 a process that the command leaves behind is found, reported and ended. Linux only.
 """
 

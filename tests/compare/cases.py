@@ -152,3 +152,23 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 CANDIDATES = {"rounded": rounded, "scaled": scaled, "simplified": simplified, "basic": basic, "half": half}
+
+
+def randomized(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:
+    """A light model with random weights (as initializers) in place of its constant ones: no two nodes are alike."""
+    random = np.random.default_rng(seed)
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    changed.ir_version = 8
+    shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    made = [node for node in changed.graph.node if node.op_type == "ConstantOfShape"]
+    for node in made:
+        shape = tuple(int(size) for size in shapes[node.input[0]])
+        if len(shape) == 1:
+            value = random.uniform(0.2, 0.6, shape)
+        else:
+            value = random.normal(0, 1, shape) * np.sqrt(2 / np.prod(shape[1:]))
+            value *= 0.03 if len(shape) == 2 else 1  # a last layer that does not saturate the Softmax
+        changed.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), node.output[0]))
+        changed.graph.node.remove(node)
+    return changed

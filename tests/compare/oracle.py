@@ -1,9 +1,9 @@
 """A comparison that is slow, plain and meant to be obviously right; the tests hold `wb.compare` against it.
 
-Every tensor of the main graph is marked as an output, ONNX Runtime runs the whole model in this process with its
-optimisations off, and numpy computes in float64 over all inputs at once. For the local errors the candidate is
-cut at every tensor that nodes of both models compute: who reads one gets the reference's value. Constant nodes
-are weights. Nothing here is shared with `workbench`.
+Every tensor of the main graph is marked as an output, ONNX Runtime runs the whole model in this process with
+its optimisations off, and numpy computes in float64 over all inputs at once. For the local errors the
+candidate is cut at every tensor that nodes of both models compute: who reads one gets the reference's value.
+Constant nodes are weights. Nothing here is shared with `workbench`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics import Measure
-from .result import COMPARED, Comparison
+from .result import COMPARED, SHAPES_DIFFER, Comparison
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ def suspects(comparison: Comparison, n: int) -> list[dict[str, Any]]:
     worst: dict[str, dict[str, Any]] = {}
     for record in comparison.records:
         snr = record.get("local_snr_db", math.nan)
-        if record["status"] != COMPARED or math.isnan(snr) or snr == math.inf:
+        if record["status"] != COMPARED or math.isnan(snr) or record["local_max_abs"] == 0.0:
             continue
         if record["node"] not in worst or snr < worst[record["node"]]["local_snr_db"]:
             worst[record["node"]] = record
@@ -90,8 +90,7 @@ def explain(comparison: Comparison) -> str:
     if not compared:
         return "Nothing could be compared: " + "; ".join(sorted({r["status"] for r in comparison.records})[:3]) + "."
     text = [_coverage(comparison, len(compared), len(computed))]
-    different = [r for r in compared if r["max_abs"] != 0.0]
-    if not different:
+    if all(r["max_abs"] == 0.0 for r in compared) and not any(r["status"].startswith(SHAPES_DIFFER) for r in computed):
         return f"{text[0]} All of them are bit for bit equal."
     first = comparison.first_divergence()
     if first is None:
@@ -105,7 +104,7 @@ def explain(comparison: Comparison) -> str:
         beyond = sum(comparison._beyond(r) for r in compared)
         text.append(f"{beyond} of the {len(compared)} tensors are beyond {_tolerance(comparison)}.")
     text += _outputs(comparison)
-    if comparison.rerun is not None:
+    if comparison.rerun is not None and (first is None or first.status == COMPARED):
         text += _causes(comparison)
     return " ".join(text)
 
@@ -128,7 +127,10 @@ def _tolerance(comparison: Comparison) -> str:
 
 
 def _start(record: dict[str, Any]) -> str:
-    text = f"The models first part at {record['tensor']!r}, made by {_node(record)}: error {record['error']:.2g}"
+    text = f"The models first part at {record['tensor']!r}, made by {_node(record)}: "
+    if record["status"] != COMPARED:
+        return f"{text}{record['status']}."
+    text += f"error {record['error']:.2g}"
     text += f", SNR {record['snr_db']:.0f} dB" if math.isfinite(record["snr_db"]) else ""
     bad = [f"{record[k]} {k.upper() if k == 'nan' else 'Inf'}" for k in ("nan", "inf") if record[k] > record[f"ref_{k}"]]
     text += f"; the candidate has {' and '.join(bad)} there" if bad else ""

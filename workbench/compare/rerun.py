@@ -15,7 +15,7 @@ from ..metrics import Measure
 from ..model import Model
 from ..segments import Graph
 from .plan import Plan
-from .result import Comparison, Pair
+from .result import SHAPES_DIFFER, Comparison, Pair
 
 Values = dict[str, np.ndarray]
 
@@ -172,7 +172,7 @@ def from_polygraphy(results: Any, tolerance: float | Mapping[str, float]) -> Com
             x, y = np.asarray(a[name]), np.asarray(b[name])
             dtype, shape = x.dtype.name, x.shape
             if x.shape != y.shape:
-                status = f"shapes differ: {list(x.shape)} and {list(y.shape)}"
+                status = f"{SHAPES_DIFFER}: {list(x.shape)} and {list(y.shape)}"
                 break
             measure.add(x, y)
         rows.append(measured(name, dtype, shape, status, measure))

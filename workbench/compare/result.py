@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .rerun import Rerun
 
 COMPARED = "compared"
+SHAPES_DIFFER = "shapes differ"
 _LOWER_IS_WORSE = {"cosine", "snr_db"}
 
 
@@ -76,6 +77,8 @@ class Comparison:
     def first_divergence(self, tolerance: float | Mapping[str, float] | None = None) -> pd.Series | None:
         """The first tensor in execution order whose error is beyond the tolerance: its row, or None.
 
+        A tensor that has another shape in the candidate is beyond any tolerance.
+
         Args:
             tolerance: a number that `error` may not exceed (absolute where the tensor's values are within ±1,
                 relative to its largest magnitude above), or limits by measure, for example
@@ -99,7 +102,7 @@ class Comparison:
 
     def _beyond(self, record: Mapping[str, Any], tolerance: float | Mapping[str, float] | None = None) -> bool:
         if record["status"] != COMPARED:
-            return False
+            return record["status"].startswith(SHAPES_DIFFER)
         limits = self.tolerance if tolerance is None else tolerance
         if not isinstance(limits, Mapping):
             limits = {"error": float(limits)}
@@ -198,7 +201,8 @@ class Comparison:
         text = f"{head}{verdict} ({_limit(self.tolerance)}); {len(compared)} of {len(self.records)} tensors compared"
         first = self.first_divergence()
         if first is not None:
-            text += f"; first divergence {first.name!r} (node {first.node!r}, error {first.error:.3g})"
+            how = f"error {first.error:.3g}" if first.status == COMPARED else first.status
+            text += f"; first divergence {first.name!r} (node {first.node!r}, {how})"
         return text
 
     __repr__ = __str__

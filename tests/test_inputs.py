@@ -184,6 +184,9 @@ def test_an_index_with_an_offset_stays_inside_its_table():
     graph = "g (int64[500] ids) => (float a) { shifted = Add(ids, two) a = Gather(table, shifted) }"
     ids = first(graph, table=np.zeros((10, 2), np.float32), two=np.array(2))["ids"]
     assert (ids.min(), ids.max()) == (0, 7)
+    graph = "g (int64[500] ids) => (float a) { shifted = Sub(ids, two) a = Gather(table, shifted) }"
+    ids = first(graph, table=np.zeros((10, 2), np.float32), two=np.array(2))["ids"]
+    assert (ids.min(), ids.max()) == (2, 11)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +259,8 @@ def test_a_scalar_that_nothing_tells_is_asked_for_by_name():
         "cannot make inputs for M: no value can be derived for the single integer level: int64[]; "
         "give it, for example inputs={'level': 1, 'x': None} (None: let it be generated)"
     )
+    scaled = "g (int64 level, int64[2] x) => (int64 y) { y = Mul(level, x) }"  # not a mask: a single number
+    assert "no value can be derived for the single integer level" in refusal(scaled)
     item = first(graph, {"level": 5, "x": None})
     assert item["level"] == 5 and item["level"].dtype == np.int64 and item["x"].shape == (2,)
 

@@ -183,12 +183,16 @@ class Dims:
         first, reached = refusal(start)
         if first is None:
             return start
-        tried, deadline = 1, time.monotonic() + _SECONDS
+        tried, seen, deadline = 1, {tuple(start[key] for key in keys)}, time.monotonic() + _SECONDS
         waiting = [(-reached, 0, start)]
         while waiting:  # go on from the sizes of which the graph accepts most
             far_before, _, base = heapq.heappop(waiting)
             single = self._single(keys, base, hints)
             for sizes in itertools.chain(self._together(keys, base), single) if base is start else single:
+                identity = tuple(sizes[key] for key in keys)
+                if identity in seen:
+                    continue
+                seen.add(identity)
                 reason, far = refusal(sizes)
                 tried += 1
                 if reason is None:

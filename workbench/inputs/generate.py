@@ -11,7 +11,7 @@ In this order, for every input:
 - lengths (of an LSTM's or ReverseSequence's input, or by name) are the whole length;
 - masks, by use or by name, are ones; booleans are True;
 - a single integer named like a sampling rate is 16000; any other is asked for;
-- other integers: uint8 and pictures 0 to 255, int8 the whole range, else 0 or 1;
+- other integers: of 8 bits or less the whole range, pictures 0 to 255, else 0 or 1;
 - floats: pictures and what goes into a logarithm or a root evenly in [0, 1), everything else, states too,
   normal;
 - strings: words of a small vocabulary.
@@ -23,6 +23,7 @@ import re
 from collections.abc import Mapping
 from typing import Protocol
 
+import ml_dtypes
 import numpy as np
 import onnx
 
@@ -35,6 +36,15 @@ from .walk import Walk
 
 _WORDS = np.array(["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "again"], object)
 _TURNS = 3
+_SEGMENT = r"token_?type|segment"
+_WHOLE_RANGE = {
+    "int8": (-128, 128),
+    "uint8": (0, 256),
+    "int4": (-8, 8),
+    "uint4": (0, 16),
+    "int2": (-2, 2),
+    "uint2": (0, 4),
+}
 
 
 class HasInputs(Protocol):
@@ -127,7 +137,7 @@ class Generator:
             value = _TURNS
         elif re.search(r"^sr$|sample_?rate|sampling_?rate", info.name.lower()):
             value = 16000
-        elif not (uses.mask or uses.lengths or uses.choices or _named_mask(info) or _named_length(info)):
+        elif not (uses.lengths or uses.choices or _named_mask(info) or _named_length(info)):
             raise InputError(self._ask(info))
         return None if value is None else np.full([1] * len(info.shape or ()), value, self._dtypes[info.name])
 
@@ -159,42 +169,41 @@ class Generator:
 
     def _integers(self, info: TensorInfo, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         uses, word = self._uses[info.name], info.name.lower()
-        bound = self._bound(uses)
+        low, high = self._range(info, uses)
         table = next((choice for choice in uses.choices if choice.size > 1), None)
-        if re.search(r"position", word) and shape:
-            return np.broadcast_to(np.arange(shape[-1]) % (bound or shape[-1]), shape)
-        if bound is not None:
-            return (
-                np.zeros(shape) if re.search(r"token_?type|segment", word) else rng.integers(0, bound, shape)
-            )
+        if "position" in word and shape:
+            return np.broadcast_to(low + np.arange(shape[-1]) % ((high or low + shape[-1]) - low), shape)
+        if high is not None:
+            return np.full(shape, low) if re.search(_SEGMENT, word) else rng.integers(low, high, shape)
         if table is not None:
             return rng.choice(table, shape)
         if uses.lengths or _named_length(info):
             return np.full(shape, self._length(info, uses))
         if uses.mask or _named_mask(info):
             return np.ones(shape)
-        if info.dtype == "uint8" or len(shape) >= 4:
-            return rng.integers(0, 256 if _bits(info.dtype) >= 8 and info.dtype != "int8" else 8, shape)
-        low, high = {"int8": (-128, 128), "int4": (-8, 8), "uint4": (0, 16)}.get(info.dtype, (0, 2))
-        return rng.integers(low, high, shape)
+        return rng.integers(*_WHOLE_RANGE.get(info.dtype, (0, 256 if len(shape) >= 4 else 2)), shape)
 
-    def _bound(self, uses: Uses) -> int | None:
-        """One more than the largest index that fits every table."""
-        bounds = []
+    def _range(self, info: TensorInfo, uses: Uses) -> tuple[int, int | None]:
+        """The smallest index that fits every table, and one more than the largest; None without a table."""
+        lows, highs = [0], []
         for tensor, axis, offset in uses.tables:
             shape = self._shape_of(tensor)
-            if shape:
-                bounds.append((min(shape) if axis is None else shape[axis]) - offset)
+            if shape and (axis is None or -len(shape) <= axis < len(shape)):
+                highs.append((min(shape) if axis is None else shape[axis]) - offset)
+                lows.append(-offset)
         for tensor in uses.depths:
             depth = self._walk.values.get(tensor) if self._walk else None
             if depth is not None:
-                bounds.append(int(depth.reshape(-1)[0]))
-        return max(min(bounds), 1) if bounds else None
+                highs.append(int(depth.reshape(-1)[0]))
+        low = max(lows)
+        if not highs:
+            return low, None
+        return low, max(min(*highs, int(ml_dtypes.iinfo(self._dtypes[info.name]).max) + 1), low + 1)
 
     def _length(self, info: TensorInfo, uses: Uses) -> int:
         for tensor, axis in uses.lengths:
             shape = self._shape_of(tensor)
-            if shape:
+            if shape and axis < len(shape):
                 return shape[axis]
         steps = [shape[1] for name, shape in self._shapes.items() if name != info.name and len(shape) > 1]
         return steps[0] if steps else 1
@@ -227,10 +236,6 @@ def _is_single(info: TensorInfo) -> bool:
 
 def _is_integer(dtype: str) -> bool:
     return dtype.startswith(("int", "uint"))
-
-
-def _bits(dtype: str) -> int:
-    return int(re.sub(r"\D", "", dtype))
 
 
 def _named_mask(info: TensorInfo) -> bool:

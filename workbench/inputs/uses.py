@@ -6,9 +6,11 @@ the bodies of If, Loop and Scan) until an operator that tells what its values mu
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import numpy as np
 import onnx
@@ -98,7 +100,7 @@ class Tracer:
         if (
             tensor is None
             or tensor.data_location == onnx.TensorProto.EXTERNAL
-            or np.prod(tensor.dims) > 1 << 16
+            or math.prod(tensor.dims) > 1 << 16
         ):
             return None
         return numpy_helper.to_array(tensor)
@@ -120,15 +122,15 @@ class Tracer:
 
     def _meet(self, uses: Uses, node: onnx.NodeProto, position: int, offset: int) -> list[tuple[str, int]]:
         """Note what ``node`` asks of its input number ``position``; the tensors to follow from there."""
-        op, attributes = node.op_type, {a.name: a for a in node.attribute}
+        op = node.op_type
         others = [self.value(n) for i, n in enumerate(node.input) if i != position]
         constant = others[0] if len(others) == 1 else None
         uses.sizes |= self._sizes(node, position)
-        self._note_index(uses, node, position, offset, attributes)
+        self._note_index(uses, node, position, offset)
         if (
             op in _LOGIC
             or (op == "Where" and position == 0)
-            or (op == "Cast" and attributes["to"].i == onnx.TensorProto.BOOL)
+            or (op == "Cast" and any(a.i == onnx.TensorProto.BOOL for a in node.attribute if a.name == "to"))
         ):
             uses.mask = True
         elif op in ("Log", "Sqrt"):
@@ -144,12 +146,7 @@ class Tracer:
             (uses.below if smaller else uses.above).append(float(constant.reshape(-1)[0]) - offset)
         elif (op == "Mul" and constant is None) or (op == "Sub" and position == 1 and _is_one(constant)):
             uses.mask = True  # activation * mask, 1 - mask
-        elif (
-            op in ("Add", "Sub")
-            and constant is not None
-            and constant.size == 1
-            and constant.dtype.kind in "iu"
-        ):
+        elif (op == "Add" or (op == "Sub" and position == 0)) and _is_whole(constant):
             shift = int(constant.reshape(-1)[0])
             return [(node.output[0], offset + (shift if op == "Add" else -shift))]
         return self._onward(uses, node, position, offset)
@@ -165,10 +162,10 @@ class Tracer:
             return [(body.input[position].name, offset)]
         return []
 
-    def _note_index(self, uses: Uses, node: onnx.NodeProto, position: int, offset: int,
-                    attributes: Mapping[str, onnx.AttributeProto]) -> None:  # fmt: skip
+    def _note_index(self, uses: Uses, node: onnx.NodeProto, position: int, offset: int) -> None:
         op, inputs = node.op_type, node.input
-        axis = attributes["axis"].i if "axis" in attributes else 0
+        whole = {attribute.name: attribute.i for attribute in node.attribute}
+        axis = whole.get("axis", 0)
         if op in ("Gather", "GatherElements", "ScatterElements", "Scatter") and position == 1:
             uses.tables.append((inputs[0], axis, offset))
         elif op in ("GatherND", "ScatterND") and position == 1:
@@ -180,9 +177,9 @@ class Tracer:
         elif op == "EmbedLayerNormalization" and position == 7:
             uses.mask = True
         elif op in ("LSTM", "GRU", "RNN") and position == 4:
-            uses.lengths.append((inputs[0], 1 if "layout" in attributes and attributes["layout"].i else 0))
+            uses.lengths.append((inputs[0], 1 if whole.get("layout") else 0))
         elif op == "ReverseSequence" and position == 1:
-            uses.lengths.append((inputs[0], attributes["time_axis"].i if "time_axis" in attributes else 0))
+            uses.lengths.append((inputs[0], whole.get("time_axis", 0)))
 
     def _sizes(self, node: onnx.NodeProto, position: int) -> set[int]:
         sizes: set[int] = set()
@@ -192,11 +189,19 @@ class Tracer:
                 continue
             sizes |= set(tensor.dims)
             if node.op_type == "Reshape":
-                target = [int(dim) for dim in self.value(name) if dim > 0]  # type: ignore[union-attr]
-                sizes |= {*target, int(np.prod(target))}
+                target = [int(dim) for dim in _flat(self.value(name)) if dim > 0]
+                sizes |= {*target, math.prod(target)}
             elif node.op_type == "Conv" and other == 1:
                 sizes.add(tensor.dims[1] * next((a.i for a in node.attribute if a.name == "group"), 1))
         return {size for size in sizes if size > 1}
+
+
+def _flat(constant: np.ndarray | None) -> Iterable[int]:
+    return () if constant is None else constant.reshape(-1)
+
+
+def _is_whole(constant: np.ndarray | None) -> TypeGuard[np.ndarray]:
+    return constant is not None and constant.size == 1 and constant.dtype.kind in "iu"
 
 
 def _is_one(constant: np.ndarray | None) -> bool:

@@ -1,4 +1,6 @@
-"""The worker process: one runtime, answering the requests of the notebook's process one after the other.
+"""The worker process: one runtime, answering the requests of the notebook's process.
+
+Requests are begun in their order; runs may overlap (on `parallel` threads), all else is done one after the other.
 
 Only numpy and the runtime's own library are imported here. Requests are ``(number, verb, arguments, freed blocks)``,
 replies ``(number, True, result)`` or ``(number, False, (error type, message))``.
@@ -9,6 +11,8 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,23 +24,29 @@ from .memory import Block, Region, dtype_of, uniform
 class Server:
     """Sessions of one runtime and the arrays that go in and out of them."""
 
-    def __init__(self, backend: str, theirs: Region, ours: Region):
+    def __init__(self, backend: str, options: dict, theirs: Region, ours: Region):
         self.theirs, self.ours = theirs, ours
-        self.runtime = importlib.import_module(f"workbench.backends.{backend}").Runtime()
+        self.runtime = importlib.import_module(f"workbench.backends.{backend}").Runtime(**options)
         self.sessions: dict[int, Any] = {}
-        self.full: dict[int, dict[str, tuple[Block, np.ndarray]]] = {}
+        self.lock = threading.Lock()
+        self.full: dict[Block, tuple[np.ndarray, set[int]]] = {}  # uniform blocks spread out, and their sessions
 
     def load(self, session: int, model: Block, options: dict) -> dict:
         data = self.theirs.view(model.place, model.dtype, model.shape).tobytes()
         self.sessions[session] = loaded = self.runtime.load(data, **options)
-        self.full[session] = {}
         return self.runtime.describe(loaded)
 
     def unload(self, session: int) -> None:
         self.sessions.pop(session, None)
-        self.full.pop(session, None)
+        for block, (_, users) in list(self.full.items()):
+            users.discard(session)
+            if not users:
+                del self.full[block]
 
-    def run(self, session: int, feeds: dict[str, Block], outputs: list[str] | None) -> dict[str, Block]:
+    def run(
+        self, session: int, feeds: dict[str, Block], outputs: list[str] | None, expected: dict[str, tuple[int, ...]]
+    ) -> dict[str, Block]:
+        loaded = self.sessions[session]
         placed: dict[int, tuple[Block, np.ndarray]] = {}
 
         def place(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -45,8 +55,8 @@ class Server:
             return array
 
         try:
-            arrays = {name: self._array(session, name, block) for name, block in feeds.items()}
-            results = self.runtime.run(self.sessions[session], arrays, outputs, place)
+            arrays = {name: self._array(session, block) for name, block in feeds.items()}
+            results = self.runtime.run(loaded, arrays, outputs, place, expected)
             used = {name: placed.pop(id(array))[0] for name, array in results.items() if id(array) in placed}
         finally:
             for block, _ in placed.values():
@@ -54,7 +64,7 @@ class Server:
         return {name: used.get(name) or self._store(results.pop(name)) for name in list(results)}
 
     def profile(self, session: int, feeds: dict[str, Block], options: dict) -> Any:
-        arrays = {name: self._array(session, name, block) for name, block in feeds.items()}
+        arrays = {name: self._array(session, block) for name, block in feeds.items()}
         return self.runtime.profile(self.sessions[session], arrays, **options)
 
     def peak(self) -> int:
@@ -63,17 +73,23 @@ class Server:
     def call(self, name: str, options: dict) -> Any:
         return getattr(self.runtime, name)(**options)
 
-    def _array(self, session: int, name: str, block: Block) -> np.ndarray:
+    def _array(self, session: int, block: Block) -> np.ndarray:
         if block.kind == "value":
             return block.place
         if block.kind == "shared":
             region = self.ours if block.region == self.ours.number else self.theirs
             return region.view(block.place, block.dtype, block.shape)
-        kept = self.full[session].get(name)
-        if kept is None or kept[0] != block:
+        with self.lock:
+            return self._spread(session, block)
+
+    def _spread(self, session: int, block: Block) -> np.ndarray:
+        """The array of a uniform block: one for all sessions that read it."""
+        if block not in self.full:
             one = np.frombuffer(block.place, dtype_of(block.dtype))[0]
-            kept = self.full[session][name] = (block, np.full(block.shape, one))
-        return kept[1]
+            self.full[block] = np.full(block.shape, one), set()
+        array, users = self.full[block]
+        users.add(session)
+        return array
 
     def _store(self, array: np.ndarray) -> Block:
         element = uniform(array)
@@ -82,7 +98,7 @@ class Server:
         return Block("uniform", self.ours.number, element, array.dtype.name, array.shape)
 
 
-def main(backend: str, pipe: int, lifeline: int, theirs: int, ours: int) -> None:
+def main(backend: str, options: dict, parallel: int, pipe: int, lifeline: int, theirs: int, ours: int) -> None:
     """Serve until the other side closes the pipe."""
 
     def watch() -> None:  # ends a busy or hanging runtime when the notebook's process is gone
@@ -91,23 +107,31 @@ def main(backend: str, pipe: int, lifeline: int, theirs: int, ours: int) -> None
 
     threading.Thread(target=watch, daemon=True).start()
     connection = Connection(pipe)
+    speaking = threading.Lock()
+
+    def answer(number: int, do: Callable[..., Any], arguments: tuple) -> None:
+        try:
+            reply = (number, True, do(*arguments))
+        except BaseException as error:
+            reply = (number, False, (type(error).__name__, str(error)))
+        with speaking:
+            connection.send(reply)
+
     try:
-        server = Server(backend, Region(theirs, 0, owner=False), Region(ours, 1, owner=True))
-        connection.send((0, True, server.runtime.version))
+        server = Server(backend, options, Region(theirs, 0, owner=False), Region(ours, 1, owner=True))
     except BaseException as error:
         connection.send((0, False, (type(error).__name__, str(error))))
         return
+    connection.send((0, True, server.runtime.version))
+    threads = ThreadPoolExecutor(parallel)
     while True:
         try:
             number, verb, arguments, freed = connection.recv()
         except EOFError:
-            return
+            os._exit(0)
         for start in freed:
             server.ours.release(start)
-        try:
-            reply = (number, True, getattr(server, verb)(*arguments))
-        except BaseException as error:
-            reply = (number, False, (type(error).__name__, str(error)))
-        connection.send(reply)
-
-
+        if verb == "run" and parallel > 1:
+            threads.submit(answer, number, server.run, arguments)
+        else:
+            answer(number, getattr(server, "run" if verb == "run alone" else verb), arguments)

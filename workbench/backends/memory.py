@@ -11,6 +11,7 @@ import mmap
 import os
 import sys
 import tempfile
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,11 +71,16 @@ class Region:
         self._map = mmap.mmap(fd, _CAPACITY)
         self._free = [(0, _CAPACITY)] if owner else []
         self._used: dict[int, int] = {}
+        self._lock = threading.Lock()
         self.in_use = self.peak = 0
 
     def allocate(self, nbytes: int) -> int:
         """The offset of a new block of at least `nbytes` bytes: the lowest that fits, so that memory stays warm."""
         size = max(_ALIGN, -(-nbytes // _ALIGN) * _ALIGN)
+        with self._lock:
+            return self._place(size)
+
+    def _place(self, size: int) -> int:
         for i, (start, length) in enumerate(self._free):
             if length >= size:
                 if length == size:
@@ -85,10 +91,14 @@ class Region:
                 self.in_use += size
                 self.peak = max(self.peak, self.in_use)
                 return start
-        raise MemoryError(f"no {nbytes} bytes left in a shared region of {_CAPACITY}")
+        raise MemoryError(f"no {size} bytes left in a shared region of {_CAPACITY}")
 
     def release(self, start: int) -> None:
         """Give a block back; neighbours are joined, and a large one is returned to the system."""
+        with self._lock:
+            self._give_back(start)
+
+    def _give_back(self, start: int) -> None:
         size = self._used.pop(start)
         self.in_use -= size
         if size >= _RELEASE:

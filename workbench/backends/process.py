@@ -41,14 +41,16 @@ class Worker:
     Args:
         backend: name of the runtime, a module of `workbench.backends`.
         timeout: seconds that one request (loading a model, one run) may take before the process is ended.
+        parallel: runs that may overlap.
+        options: the runtime's own, for the whole process (see `Runtime` in its module).
 
     Raises:
         BackendNotInstalled: the runtime's library is missing.
         BackendError: the process could not be started.
     """
 
-    def __init__(self, backend: str = "onnxruntime", *, timeout: float = 600.0):
-        self.backend, self.timeout = backend, timeout
+    def __init__(self, backend: str = "onnxruntime", *, timeout: float = 600.0, parallel: int = 1, **options: Any):
+        self.backend, self.timeout, self.parallel, self.options = backend, timeout, parallel, options
         self._version = ""
         self._count = 0
         self._freed: list[int] = []
@@ -66,7 +68,7 @@ class Worker:
         regions = create(), create()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         fds = {"pipe": theirs.fileno(), "lifeline": life, "theirs": regions[0], "ours": regions[1]}
-        arguments = json.dumps({"backend": self.backend, "path": sys.path, **fds})
+        arguments = json.dumps({"backend": self.backend, "options": self.options, "parallel": self.parallel, "path": sys.path, **fds})
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, arguments],
@@ -75,7 +77,7 @@ class Worker:
                 stdout=self._stderr,
                 stderr=self._stderr,
                 start_new_session=True,
-                env={**os.environ, "MALLOC_TRIM_THRESHOLD_": "1000000", "MALLOC_MMAP_THRESHOLD_": "1000000"},
+                env={**os.environ, "MALLOC_TRIM_THRESHOLD_": str(32 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)},
             )
             self._feeds = Region(regions[0], 0, owner=True)
             self._results = Region(regions[1], 1, owner=False)
@@ -254,9 +256,20 @@ class Session:
             finally:
                 self.worker._feeds.release(block.place)
 
-    def submit(self, feeds: Mapping[str, Block], outputs: list[str] | None = None) -> int:
-        """Start a run and return its number for `result`."""
-        return self.worker._send("run", (self.number, dict(feeds), outputs), "run", self.name)
+    def submit(
+        self,
+        feeds: Mapping[str, Block],
+        outputs: list[str] | None = None,
+        expected: Mapping[str, tuple[int, ...]] | None = None,
+        *,
+        alone: bool = False,
+    ) -> int:
+        """Start a run and return its number for `result`.
+
+        `expected` shapes of outputs save the runtime a copy; a wrong one costs a second run, nothing else.
+        `alone`: let nothing that is asked later begin before it is done.
+        """
+        return self.worker._send("run alone" if alone else "run", (self.number, dict(feeds), outputs, dict(expected or {})), "run", self.name)
 
     def result(self, number: int) -> dict[str, Block]:
         """Wait for a run: its outputs as blocks, to be read with `array` and given back with `free`."""

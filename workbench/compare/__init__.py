@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from . import plan as planning
 from .records import records
 from .rerun import Rerun
 from .result import Comparison, Pair
-from .stream import RUN, Stream, Track
+from .stream import RUN, Stream, Track, fitting
 
 __all__ = ["Comparison", "Pair", "compare"]
 
@@ -60,14 +61,17 @@ def compare(
         BackendError: the runtime failed, crashed or timed out.
     """
     start = time.perf_counter()
-    with Worker("onnxruntime", timeout=timeout) as worker:
+    pool = threads or max(1, (os.cpu_count() or 1) // 2)
+    with Worker("onnxruntime", timeout=timeout, parallel=3, pool=pool) as worker:
         first, second = (m if isinstance(m, Model) else load(m) for m in (reference, candidate))
         items = make_feeds(first, inputs, shapes=shapes, count=count, seed=seed)
         observer = None
         if as_run:
             from .observer import observe
 
-            second, observer = observe(worker, second, next(iter(items)), optimize=optimize, threads=threads)
+            graph = Graph(second.to_proto())
+            feed = fitting(graph, next(iter(items)), _inputs(Graph(first.to_proto()), graph))
+            second, observer = observe(worker, second, feed, optimize=optimize, threads=threads)
         comparison = _stream(worker, first, second, items, tolerance, local, memory_budget, threads, progress)
     comparison.meta |= {"seconds": time.perf_counter() - start, "as_run": as_run}
     if observer:
@@ -91,21 +95,23 @@ def _stream(
     example = next(iter(items))
     known = infer(first.to_proto(), {n: tuple(v.shape) for n, v in example.items()})
     sizes = {name: info.bytes for name, info in known.items() if info.bytes is not None}
-    limit = max(1 << 20, budget // 16)
+    limit = max(1 << 20, budget // 32)
     plan = planning.make(a, b, sizes, limit, local=local)
     if not plan.pairs and a.producer:
         raise CompareError(
             f"{first.name!r} and {second.name!r} share no tensor name and have different outputs: nothing to compare"
         )
     group = max(1, int((budget - 6 * limit) // max(1, plan.live)))
-    options = {**RUN, "threads": threads}
     tracks = {
-        name: Track(name, graph, worker, model.name, options)
+        name: Track(name, graph, worker, model.name, RUN)
         for name, graph, model in (("reference", a, first), ("candidate", b, second), ("local", b, second))
     }
-    total = len(items) if hasattr(items, "__len__") else None
+    try:
+        total = len(items)
+    except TypeError:  # an iterator: known at its end
+        total = None
     with _bar(progress, total, plan, group) as tick:
-        stream = Stream(plan, tracks, tick, heavy=budget // 4)
+        stream = Stream(plan, tracks, tick, budget // 4, {n: i.shape for n, i in known.items() if i.concrete})
         done = 0
         for batch in _batches(items, group):
             stream.run(batch, names)
@@ -124,8 +130,8 @@ def _stream(
         "memory_budget": budget,
         "peak_bytes": worker.peak_bytes(),
     }
-    rerun = Rerun(first, second, plan, names, items, options, worker.timeout)
-    return Comparison(records(stream, local), a.outputs, tolerance, meta, rerun)
+    rerun = Rerun(first, second, plan, names, items, RUN, worker.timeout)
+    return Comparison(records(stream, names, local), a.outputs, tolerance, meta, rerun)
 
 
 def _inputs(a: Graph, b: Graph) -> dict[str, str]:

@@ -19,7 +19,6 @@ from functools import cached_property
 from ..segments import Graph, Node
 
 TRACKS = ("reference", "candidate", "local")
-_UNCUTTABLE = ("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence")
 
 
 @dataclass
@@ -101,7 +100,7 @@ def match(reference: Graph, candidate: Graph) -> dict[str, str]:
         for mine, other in zip(reference.outputs, candidate.outputs, strict=True):
             if mine not in pairs and other not in taken and mine in reference.producer and other in candidate.producer:
                 pairs[mine] = other
-    return pairs
+    return {a: b for a, b in pairs.items() if a not in reference.sequences and b not in candidate.sequences}
 
 
 def make(reference: Graph, candidate: Graph, sizes: Mapping[str, int], limit: int, *, local: bool) -> Plan:
@@ -114,7 +113,7 @@ def make(reference: Graph, candidate: Graph, sizes: Mapping[str, int], limit: in
     """
     plan = Plan(reference, candidate, match(reference, candidate))
     at_reference = _cut(reference, sizes, limit)
-    if not (_cuttable(reference) and _cuttable(candidate)):
+    if reference.sequences or candidate.sequences:  # sequences and optionals cannot travel between processes
         at_reference = dict.fromkeys(at_reference, 0)
     end = max(at_reference.values(), default=0)
     at_candidate = _follow(plan, at_reference, end)
@@ -153,11 +152,6 @@ def _cut(graph: Graph, sizes: Mapping[str, int], limit: int) -> dict[int, int]:
         table[node.index] = segment
         total += nbytes
     return table
-
-
-def _cuttable(graph: Graph) -> bool:
-    """Whether every tensor can travel between processes (sequences and optionals cannot)."""
-    return not any(node.op_type.startswith(_UNCUTTABLE) for node in graph.nodes)
 
 
 def _follow(plan: Plan, at_reference: Mapping[int, int], end: int) -> dict[int, int]:
@@ -224,6 +218,7 @@ def _once(plan: Plan, track: str, graph: Graph) -> set[int]:
 def _add(plan: Plan, track: str, graph: Graph, nodes: list[Node], segments: Mapping[int, int]) -> None:
     """Put nodes into the pieces of a track and note until when what they read is needed."""
     back = plan.back
+    prefix = unused_prefix("reference", graph)
     once = _once(plan, track, graph)
     keys = {node.index: 2 * segments[node.index] + (node.index not in once) for node in nodes}
     for node in nodes:
@@ -232,10 +227,18 @@ def _add(plan: Plan, track: str, graph: Graph, nodes: list[Node], segments: Mapp
         piece.nodes.append(node)
         for name in node.inputs:
             if track == "local" and name in back:
-                piece.renamed[name] = f"reference/{name}"
+                piece.renamed[name] = prefix + name
                 _until(plan, "reference", back[name], key)
             elif name in graph.producer and keys[graph.producer[name].index] != key:
                 _until(plan, track, name, key)
+
+
+def unused_prefix(word: str, graph: Graph) -> str:
+    """`word` as a prefix with which no tensor of the graph begins."""
+    names = {*graph.producer, *graph.inputs, *graph.weights, *graph.constants}
+    while any(name.startswith(f"{word}/") for name in names):
+        word = f"_{word}"
+    return f"{word}/"
 
 
 def _until(plan: Plan, track: str, name: str, key: int) -> None:

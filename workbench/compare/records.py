@@ -8,12 +8,16 @@ from typing import Any
 
 from ..metrics import MEASURES, Measure
 from ..segments import Graph, Node, bodies
-from .result import COMPARED
+from .plan import Plan
+from .result import COMPARED, SHAPES_DIFFER
 from .stream import Stream
 
 
-def records(stream: Stream, local: bool) -> list[dict[str, Any]]:
-    """The rows of the table, in the reference's order of execution, then what only the candidate has."""
+def records(stream: Stream, names: Mapping[str, str], local: bool) -> list[dict[str, Any]]:
+    """The rows of the table, in the reference's order of execution, then what only the candidate has.
+
+    `names`: reference input -> candidate input.
+    """
     plan = stream.plan
     depth = _depth(plan.reference)
     rows = []
@@ -21,13 +25,49 @@ def records(stream: Stream, local: bool) -> list[dict[str, Any]]:
         for name in node.outputs:
             rows.append(_record(stream, name, node, local) | {"depth": depth[name]})
         rows += _inside(node, local)
+    rows += [_handed_on(stream, i, names, local) for i in _not_made(plan, names)]
+    known = {row["tensor"] for row in rows}
     for node in plan.candidate.order:
         for name in node.outputs:
-            if name not in plan.back:
+            if name not in plan.back and name not in known:
                 rows.append(_blank(name, node, "only in the candidate", local))
     for order, record in enumerate(rows):
         record["order"] = order
     return rows
+
+
+def _not_made(plan: Plan, names: Mapping[str, str]) -> list[int]:
+    """Positions of the reference's outputs that no node makes, but those that hand on the same input in both."""
+    found = []
+    for i, name in enumerate(plan.reference.outputs):
+        if name not in plan.reference.producer and _other(plan, i) not in (names.get(name), None):
+            found.append(i)
+    return found
+
+
+def _other(plan: Plan, position: int) -> str | None:
+    """The candidate's output for an output of the reference: of the same name, else at the same position."""
+    name, theirs = plan.reference.outputs[position], plan.candidate.outputs
+    if name in theirs:
+        return name
+    return theirs[position] if len(theirs) == len(plan.reference.outputs) else ""
+
+
+def _handed_on(stream: Stream, position: int, names: Mapping[str, str], local: bool) -> dict[str, Any]:
+    """The row of an output that is a weight or an input of the reference."""
+    plan = stream.plan
+    name, other = plan.reference.outputs[position], _other(plan, position)
+    node = Node(0, onnx.NodeProto(op_type="weight" if plan.reference.is_weight(name) else "input"))
+    if not (plan.reference.is_weight(name) and other and plan.candidate.is_weight(other)):
+        return _blank(name, node, f"is {node.op_type} of the reference, but not of the candidate", local)
+    a, b = stream.stored("reference", name), stream.stored("candidate", other)
+    if a.shape != b.shape:
+        return _blank(name, node, f"{SHAPES_DIFFER}: {list(a.shape)} and {list(b.shape)}", local)
+    measure = Measure()
+    measure.add(a, b)
+    record = _blank(name, node, COMPARED, local) | {"dtype": a.dtype.name, "shape": a.shape, "constant": True}
+    record |= measure.result()
+    return record | {"error": _error(record)}
 
 
 def _record(stream: Stream, name: str, node: Node, local: bool) -> dict[str, Any]:
@@ -37,6 +77,8 @@ def _record(stream: Stream, name: str, node: Node, local: bool) -> dict[str, Any
     problem = stream.problems.get((name, "candidate"))
     if name not in plan.pairs:
         status = "only in the reference"
+        if name in plan.reference.sequences:
+            status = "a sequence: its elements are not compared"
         if name in plan.candidate.weights or name in plan.candidate.constants:
             status = "folded to a weight in the candidate"
     else:
@@ -63,6 +105,8 @@ def _blank(name: str, node: Node, status: str, local: bool) -> dict[str, Any]:
 
 
 def _error(record: Mapping[str, Any]) -> float:
+    if record["dtype"].startswith(("int", "uint", "bool")):  # an index that is off by one is wrong, however large it is
+        return record["max_abs"]
     largest = max((abs(record[k]) for k in ("ref_min", "ref_max") if not math.isnan(record[k])), default=0.0)
     return record["max_abs"] / max(1.0, largest)
 

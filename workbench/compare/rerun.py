@@ -14,8 +14,9 @@ from ..errors import BackendFailed, CompareError
 from ..metrics import Measure
 from ..model import Model
 from ..segments import Graph
-from .plan import Plan
+from .plan import Plan, unused_prefix
 from .result import SHAPES_DIFFER, Comparison, Pair
+from .stream import fitting
 
 Values = dict[str, np.ndarray]
 
@@ -58,7 +59,8 @@ class Rerun:
         read = {name for node in nodes for name in node.inputs}
         given = {name: value for name, value in known.items() if name in read}
         # a given tensor may be one of several that a needed node makes: the node's own is then read by another name
-        renamed = {name: f"given/{name}" for name in given if name in made}
+        prefix = unused_prefix("given", graph)
+        renamed = {name: prefix + name for name in given if name in made}
         types = {renamed.get(name, name): value.dtype.name for name, value in given.items()}
         proto = graph.piece(nodes, wanted, types, renamed)
         session = worker.load(proto.SerializeToString(), name=title, **self.options)
@@ -75,7 +77,7 @@ class Rerun:
         return self.run(worker, self.plan.candidate, self.candidate.name, known, outputs)
 
     def for_candidate(self, feed: Values) -> Values:
-        return {self.names[name]: value for name, value in feed.items() if name in self.names}
+        return fitting(self.plan.candidate, feed, self.names)
 
     def local(self, worker: Worker, feed: Values, tensors: Sequence[str]) -> Values:
         """What the candidate's nodes make of the reference's values; reference tensor -> value."""

@@ -59,7 +59,7 @@ class Comparison:
 
         `status` is ``compared`` or the reason why not. The measures are those of `workbench.metrics.Measure`; with the
         prefix ``local_`` they are of the error that the node itself adds. `error` is what tolerances are held against:
-        max_abs divided by the largest magnitude of the reference tensor where that is above 1.
+        max_abs, divided by the largest magnitude of the reference tensor where that is above 1 and no integer.
         """
         import pandas as pd
 
@@ -69,10 +69,10 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether every output was compared and is within tolerance."""
+        """Whether every output was compared and is within tolerance. An output that is an input is as it is."""
         rows = {r["tensor"]: r for r in self.records}
         found = [rows[name] for name in self.outputs if name in rows]
-        return bool(found) and all(r["status"] in (COMPARED, "equal") and not self._beyond(r) for r in found)
+        return bool(self.outputs) and all(r["status"] == COMPARED and not self._beyond(r) for r in found)
 
     def first_divergence(self, tolerance: float | Mapping[str, float] | None = None) -> pd.Series | None:
         """The first tensor in execution order whose error is beyond the tolerance: its row, or None.

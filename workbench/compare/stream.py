@@ -6,19 +6,20 @@ are measured.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
 
 from ..backends import Session, Worker, free, view
 from ..backends.memory import Block, dtype_of
 from ..errors import BackendFailed
 from ..metrics import Measure
-from ..segments import Graph
-from .plan import Piece, Plan
+from ..segments import Graph, Node
+from .plan import Piece, Plan, unused_prefix
+from .result import SHAPES_DIFFER
 
 RUN = {"optimize": "none", "prepack": False, "arena": False}
 
@@ -59,6 +60,7 @@ class Stream:
     tracks: dict[str, Track]
     tick: Callable[[], Any]
     heavy: int
+    shapes: Mapping[str, tuple[int, ...]]
     measures: dict[tuple[str, str], Measure] = field(default_factory=dict)
     problems: dict[tuple[str, str], str] = field(default_factory=dict)
     seen: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = field(default_factory=lambda: {"reference": {}, "candidate": {}})
@@ -68,14 +70,14 @@ class Stream:
     def run(self, feeds: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]) -> None:
         """Run one group of inputs through all segments. `names`: reference input -> candidate input."""
         for track in self.tracks.values():
-            rename = {} if track.name == "reference" else names
+            given = dict(zip(names, names, strict=True)) if track.name == "reference" else names
             track.held, track.once = [{} for _ in feeds], {}
             track.feeds = [
-                {rename.get(n, n): track.worker.store(np.asarray(a)) for n, a in feed.items()} for feed in feeds
+                {n: track.worker.store(a) for n, a in fitting(track.graph, feed, given).items()} for feed in feeds
             ]
         tasks = [(key, item) for key in self.plan.keys for item in (range(len(feeds)) if key % 2 else [None])]
         running = self._submit_both(*tasks[0]) if tasks else []
-        for (key, item), after in zip(tasks, [*tasks[1:], None], strict=True):
+        for (key, item), after in zip(tasks, [*tasks[1:], None][: len(tasks)], strict=True):
             for wait in running:
                 wait()
             pieces = self.plan.pieces[key]
@@ -93,6 +95,17 @@ class Stream:
         for track in self.tracks.values():
             for given in track.feeds:
                 free(track.worker, given.values())
+
+    def stored(self, track: str, name: str) -> np.ndarray:
+        """A weight as the runtime reads it from the model."""
+        graph, worker, title = self.tracks[track].graph, self.tracks[track].worker, self.tracks[track].title
+        copied = unused_prefix("stored", graph) + name
+        proto = graph.piece([Node(0, onnx.helper.make_node("Identity", [name], [copied]))], [copied], {})
+        session = worker.load(proto.SerializeToString(), name=f"{title} [{name}]", **self.tracks[track].options)
+        try:
+            return session.run({})[copied]
+        finally:
+            session.close()
 
     def _submit_both(self, key: int, item: int | None) -> list[Callable[[], None]]:
         pieces = self.plan.pieces[key]
@@ -119,7 +132,7 @@ class Stream:
             if slot not in self._sessions:
                 self._sessions[slot] = self._load(piece, track, feeds)
             session = self._sessions[slot]
-            number = session.submit(feeds) if session is not None else 0
+            number = session.submit(feeds, None, self._expected(piece), alone=piece.constant) if session is not None else 0
         except BackendFailed as error:
             failed = error
 
@@ -167,6 +180,16 @@ class Stream:
                 feeds[name] = block
         return feeds
 
+    def _expected(self, piece: Piece) -> dict[str, tuple[int, ...]]:
+        """Shapes that the outputs of a piece should have: inferred ones, or what the reference's were."""
+        if piece.constant:
+            return {}
+        back = {} if piece.track == "reference" else self.plan.back
+        seen = self.seen["reference"]
+        shapes = ((name, back.get(name, name)) for name in piece.outputs)
+        found = {name: seen[mine][1] if mine in seen else self.shapes.get(mine) for name, mine in shapes}
+        return {name: shape for name, shape in found.items() if shape and 0 not in shape}
+
     def _from_reference(self, name: str, item: int | None, track: Track, own: list[Block]) -> Block:
         """The reference's value of a candidate's tensor, in the candidate's dtype, where its worker can read it."""
         reference = self.tracks["reference"]
@@ -209,7 +232,7 @@ class Stream:
         if a is None or b is None:
             self.problems.setdefault((mine, name), "was not computed")
         elif a.shape != b.shape:
-            self.problems[mine, name] = f"shapes differ: {list(a.shape)} and {list(b.shape)}"
+            self.problems[mine, name] = f"{SHAPES_DIFFER}: {list(a.shape)} and {list(b.shape)}"
         else:
             measure = self.measures.setdefault((mine, name), Measure())
             measure.add(view(reference.worker, a), view(track.worker, b))
@@ -220,15 +243,12 @@ class Stream:
         free(track.worker, [held.pop(name) for name in gone])
 
 
-@contextlib.contextmanager
-def workers(backends: Sequence[str], timeout: float):
-    """One worker for each different runtime, closed at the end."""
-    made: dict[str, Worker] = {}
-    try:
-        for name in backends:
-            if name not in made:
-                made[name] = Worker(name, timeout=timeout)
-        yield made
-    finally:
-        for worker in made.values():
-            worker.close()
+def fitting(graph: Graph, feed: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """A feed of the reference under the names and in the dtypes of the candidate's inputs."""
+    found = {}
+    for name, other in names.items():
+        if name in feed and other in graph.dtypes:
+            array, dtype = np.asarray(feed[name]), graph.dtypes[other]
+            same = array.dtype.kind in "OSU" or dtype in ("", array.dtype.name)
+            found[other] = array if same else array.astype(dtype_of(dtype))
+    return found

@@ -150,4 +150,5 @@ def _noise_ms(rows: list[dict], profile: Profile) -> float:
     if not rows:
         return 0.0
     own = float(np.sqrt(sum((row["noise"] * row["ms"]) ** 2 for row in rows if row["ms"])))
-    return max(own, profile.noise * sum(row["ms"] for row in rows)) + _TICK_MS * len(rows)
+    whole = profile.noise * sum(row["ms"] for row in rows)
+    return float(np.maximum(own, whole)) + _TICK_MS * len(rows)

@@ -124,7 +124,10 @@ class _Match:
                     self.same.setdefault(mine, tensor)
 
     def _inserted_move(self, op: Op) -> bool:
-        return op.op_type in _MOVES and len(op.outputs) == 1 and bool(op.inputs) and not self._kept(op)
+        if op.op_type not in _MOVES or len(op.outputs) != 1 or not op.inputs:
+            return False
+        kept = self._kept(op)
+        return kept is None or kept.op_type != op.op_type
 
     def _kept(self, op: Op) -> Op | None:
         """The node of `a` that this layer is, going by its name."""
@@ -170,7 +173,10 @@ class _Match:
         return tensor
 
     def _next(self, tensor: Tensor, op_types: set[str]) -> Tensor | None:
+        """What the only reader of `tensor`, past any Identity, makes of it, if it is one of `op_types`."""
         users = self.a.consumers.get(tensor, [])
+        while len(users) == 1 and users[0].op_type == "Identity":
+            users = self.a.consumers.get(users[0].outputs[0], [])
         return users[0].outputs[0] if len(users) == 1 and users[0].op_type in op_types else None
 
     # -- layers

@@ -1,0 +1,76 @@
+"""Peaks of the machine and the distance of a layer to them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from workbench.backends import Worker
+from workbench.profile import Peaks, roofline
+
+
+def layer(ms: float, macs: int | None, moved: int | None, *, int8: bool = False, calls: int = 1) -> dict:
+    return {"ms": ms, "macs": macs, "bytes": moved, "int8": int8, "calls": calls}
+
+
+@pytest.mark.parametrize(
+    ("given", "bound", "gain_ms", "intensity", "above"),
+    [
+        (layer(5.0, 10**8, 10**6), "compute", 3.0, 200.0, False),  # 0.2 GFLOP at 100 GFLOP/s: 2 ms
+        (layer(5.0, 10**8, 10**6, int8=True), "compute", 4.5, 200.0, False),  # four times the rate
+        (layer(5.0, 10**6, 2 * 10**7), "memory", 3.0, 0.1, False),  # 20 MB at 10 GB/s: 2 ms
+        (layer(1.5, 10**6, 2 * 10**7), "memory", 0.0, 0.1, True),
+        (layer(0.010, 0, 400), "overhead", 0.009, 0.0, False),
+        (layer(0.010, 0, 400, calls=4), "overhead", 0.006, 0.0, False),
+        (layer(0.0005, 0, 400), "overhead", 0.0, 0.0, False),
+    ],
+)
+def test_roofline_of_a_layer(
+    peaks: Peaks, given: dict, bound: str, gain_ms: float, intensity: float, above: bool
+) -> None:
+    found = peaks.judge(given)
+    assert found["bound"] == bound
+    assert found["gain_ms"] == pytest.approx(gain_ms)
+    assert found["intensity"] == pytest.approx(intensity)
+    assert found["above_peak"] is above
+
+
+@pytest.mark.parametrize("given", [layer(1.0, None, 100), layer(1.0, 100, None)])
+def test_unknown_work_is_not_judged(peaks: Peaks, given: dict) -> None:
+    found = peaks.judge(given)
+    assert found["bound"] is None
+    assert math.isnan(found["gain_ms"]) and math.isnan(found["intensity"])
+    assert found["above_peak"] is False
+
+
+def test_peaks_are_measured_once_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with Worker("onnxruntime") as worker:
+        measured = Peaks.measure(worker=worker, threads=1)
+        (file,) = (tmp_path / "workbench").iterdir()
+        assert 1e9 < measured.flops < 1e15
+        assert measured.flops < measured.int8_ops * 4 < 1e16
+        assert 1e8 < measured.bytes_per_s < 1e13
+        assert 0 < measured.overhead_ms < 1
+        assert measured.threads == 1
+        assert measured.runtime == f"onnxruntime {worker.version}"
+        assert measured.machine.endswith("cores")
+
+        changed = {**json.loads(file.read_text()), "flops": 123.0}
+        file.write_text(json.dumps(changed))
+        assert Peaks.measure(worker=worker, threads=1).flops == 123.0
+        file.write_text('{"of another version": 1}')
+        assert Peaks.measure(worker=worker, threads=1).flops > 1e9
+        assert json.loads(file.read_text())["flops"] > 1e9
+
+
+def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "workbench").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(roofline, "_measure", lambda worker, threads: (1e9, 2e9, 3e9, 0.001))
+    assert Peaks.measure().bytes_per_s == 3e9

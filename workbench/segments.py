@@ -19,6 +19,11 @@ from .model.info import DTYPES
 
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 _ELEMENT = {name: number for number, name in DTYPES.items()} | {"object": TensorProto.STRING, "str": TensorProto.STRING}
+_NAMES = {code: name for name, code in _ELEMENT.items() if name != "str"}
+_SEQUENCES = {
+    "SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceMap", "SplitToSequence",
+    "Optional",
+}  # fmt: skip
 
 
 class Node:
@@ -70,6 +75,7 @@ class Graph:
         self.weights: dict[str, onnx.TensorProto | onnx.SparseTensorProto] = {t.name: t for t in graph.initializer}
         self.weights.update((t.values.name, t) for t in graph.sparse_initializer)
         self.inputs = tuple(v.name for v in graph.input if v.name not in self.weights)
+        self.dtypes = {v.name: _NAMES.get(v.type.tensor_type.elem_type, "") for v in graph.input}
         self.outputs = tuple(v.name for v in graph.output)
         self.constants = {n.output[0]: n for n in graph.node if n.op_type == "Constant" and not n.domain}
         computed = (n for n in graph.node if n.op_type != "Constant" or n.domain)
@@ -114,6 +120,21 @@ class Graph:
                 todo = {self.producer[name].index: self.producer[name] for name in missing}
                 stack.extend(reversed(todo.values()))
         return order
+
+    @cached_property
+    def sequences(self) -> set[str]:
+        """What nodes make that is no tensor but a sequence or an optional: it cannot leave a piece."""
+        found: set[str] = set()
+        for node in self.order:
+            names = node.proto.output
+            if node.op_type in _SEQUENCES or (node.op_type == "Identity" and node.proto.input[0] in found):
+                found.update(node.outputs)
+            for _, body in bodies(node.proto):
+                results = body.output[1:] if node.op_type == "Loop" else body.output
+                kinds = (value.type.WhichOneof("value") for value in results)
+                odd = (kind not in ("tensor_type", None) for kind in kinds)
+                found.update(name for name, is_odd in zip(names, odd, strict=False) if name and is_odd)
+        return found
 
     def is_weight(self, name: str) -> bool:
         """Whether a tensor is stored in the model: an initializer or a Constant node."""

@@ -155,7 +155,7 @@ CANDIDATES = {"rounded": rounded, "scaled": scaled, "simplified": simplified, "b
 
 
 def randomized(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:
-    """A light model with random weights (as initializers) in place of its constant ones: no two nodes are alike."""
+    """A light model with random weights (as initializers): no two of its nodes are alike."""
     random = np.random.default_rng(seed)
     changed = onnx.ModelProto()
     changed.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""Faults planted in real and small models are found: where the models part, which node is to blame, how much."""
+"""Planted faults are found: where the models part, which node is to blame, and for how much of the error."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_a_fault_that_changes_shapes_is_found(models):
 
 
 def test_a_weight_that_constant_nodes_decode(models):
-    """An int8 weight goes through Cast and Mul before a MatMul reads it: the fault is there, not in the MatMul."""
+    """A MatMul reads an int8 weight through Cast and Mul: the fault is there, not in the MatMul."""
     model, feeds = models("minilm_int8")
     held = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
     casts = [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in held]

@@ -32,8 +32,8 @@ def test_every_tensor_of_a_real_model(name: str, kind: str):
 
 
 def assert_alike(got: dict[str, float], expected: dict[str, float], *, what: str = "") -> None:
-    """Of the same size. ONNX Runtime computes float16 in float32 on a CPU and rounds at the borders of what it runs
-    at once, so that the errors are never quite the same.
+    """Of the same size. ONNX Runtime computes float16 in float32 on a CPU and rounds at the borders of what it
+    runs at once, so that the errors are never quite the same.
     """
     largest = max(abs(expected["ref_min"]), abs(expected["ref_max"]))
     for name in ("nan", "inf", "ref_nan", "ref_inf"):

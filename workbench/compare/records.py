@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import onnx
+
 from ..metrics import MEASURES, Measure
 from ..segments import Graph, Node, bodies
 from .plan import Plan
@@ -40,12 +42,12 @@ def _not_made(plan: Plan, names: Mapping[str, str]) -> list[int]:
     """Positions of the reference's outputs that no node makes, but those that hand on the same input in both."""
     found = []
     for i, name in enumerate(plan.reference.outputs):
-        if name not in plan.reference.producer and _other(plan, i) not in (names.get(name), None):
+        if name not in plan.reference.producer and (name not in names or _other(plan, i) != names[name]):
             found.append(i)
     return found
 
 
-def _other(plan: Plan, position: int) -> str | None:
+def _other(plan: Plan, position: int) -> str:
     """The candidate's output for an output of the reference: of the same name, else at the same position."""
     name, theirs = plan.reference.outputs[position], plan.candidate.outputs
     if name in theirs:
@@ -57,9 +59,10 @@ def _handed_on(stream: Stream, position: int, names: Mapping[str, str], local: b
     """The row of an output that is a weight or an input of the reference."""
     plan = stream.plan
     name, other = plan.reference.outputs[position], _other(plan, position)
-    node = Node(0, onnx.NodeProto(op_type="weight" if plan.reference.is_weight(name) else "input"))
-    if not (plan.reference.is_weight(name) and other and plan.candidate.is_weight(other)):
-        return _blank(name, node, f"is {node.op_type} of the reference, but not of the candidate", local)
+    held = plan.reference.is_weight(name)
+    node = Node(0, onnx.NodeProto(op_type="weight" if held else "input", output=[name]))
+    if not (held and plan.candidate.is_weight(other)):
+        return _blank(name, node, f"{node.op_type} of the reference alone", local)
     a, b = stream.stored("reference", name), stream.stored("candidate", other)
     if a.shape != b.shape:
         return _blank(name, node, f"{SHAPES_DIFFER}: {list(a.shape)} and {list(b.shape)}", local)

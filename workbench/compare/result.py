@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import CompareError, NotInModelError
+from ..metrics import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,8 @@ class Comparison:
         """
         import pandas as pd
 
-        frame = pd.DataFrame(self.records).set_index("tensor")
+        none = ["tensor", "node", "op_type", "status", "dtype", "shape", "error", *MEASURES, "order"]
+        frame = pd.DataFrame(self.records, columns=None if self.records else none).set_index("tensor")
         counts = [c for c in frame.columns if c.rsplit("_")[-1] in ("nan", "inf") and "max" not in c]
         return frame.astype({c: "Int64" for c in counts})
 
@@ -218,8 +220,6 @@ class Comparison:
 
 def measures_in(records: list[dict[str, Any]]) -> list[str]:
     """Names of the columns that hold a measure."""
-    from ..metrics import MEASURES
-
     known = ("error", *MEASURES, *(f"local_{m}" for m in MEASURES))
     return [name for name in known if any(name in record for record in records)]
 

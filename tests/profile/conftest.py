@@ -30,7 +30,7 @@ def profiled(peaks: Peaks) -> Iterator[Callable[..., Profile]]:
     """``profiled("ppocr_rec", optimize="none")``: a profile of a real model with a few runs, taken once."""
 
     @functools.cache
-    def take(name: str, optimize: str = "all", runs: int = 5) -> Profile:
+    def take(name: str, optimize: str = "all", runs: int = 3) -> Profile:
         return wb.profile(
             real_models.find(name),
             shapes=SHAPES.get(name),

@@ -16,8 +16,8 @@ from workbench.profile import Peaks, Profile
 def layer(name: str, ms: float, nodes: list[str], joined: str = "exact", noise: float = 0.02) -> dict:
     return {
         "layer": name, "op_type": name.split("_")[0], "nodes": nodes, "joined": joined, "origins": nodes,
-        "scope": "", "parent": "", "calls": 1, "ms": ms, "p95_ms": ms, "noise": noise, "macs": 0, "bytes": 8,
-        "int8": False, "shapes": "",
+        "scope": "", "parent": "", "calls": 1, "inner_calls": 0, "ms": ms, "p95_ms": ms, "noise": noise,
+        "macs": 0, "bytes": 8, "int8": False, "shapes": "",
     }  # fmt: skip
 
 

@@ -178,6 +178,7 @@ def values(proto: onnx.ModelProto, names: list[str], feed: dict[str, np.ndarray]
             marked.graph.output.add().name = name
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = LEVELS["none"]
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
         marked.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -12,8 +12,10 @@ from workbench.backends import Worker
 from workbench.profile import Peaks, roofline
 
 
-def layer(ms: float, macs: int | None, moved: int | None, *, int8: bool = False, calls: int = 1) -> dict:
-    return {"ms": ms, "macs": macs, "bytes": moved, "int8": int8, "calls": calls}
+def layer(
+    ms: float, macs: int | None, moved: int | None, *, int8: bool = False, calls: int = 1, inner: int = 0
+) -> dict:
+    return {"ms": ms, "macs": macs, "bytes": moved, "int8": int8, "calls": calls, "inner_calls": inner}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,7 @@ def layer(ms: float, macs: int | None, moved: int | None, *, int8: bool = False,
         (layer(1.5, 10**6, 2 * 10**7), "memory", 0.0, 0.1, True),
         (layer(0.010, 0, 400), "overhead", 0.009, 0.0, False),
         (layer(0.010, 0, 400, calls=4), "overhead", 0.006, 0.0, False),
+        (layer(0.010, 0, 400, inner=8), "overhead", 0.001, 0.0, False),  # a loop that calls eight layers
         (layer(0.0005, 0, 400), "overhead", 0.0, 0.0, False),
     ],
 )
@@ -38,6 +41,14 @@ def test_roofline_of_a_layer(
     assert found["above_peak"] is above
 
 
+def test_small_layers_are_measured_against_the_caches() -> None:
+    peaks = Peaks(1e11, 4e11, 1e10, 0.001, caches=((10**5, 8e10), (10**6, 2e10), (10**7, 3e10)))
+    assert [peaks.bandwidth(n) for n in (1, 10**5, 10**5 + 1, 10**7, 10**8)] == [8e10, 8e10, 3e10, 3e10, 1e10]
+    assert peaks.judge(layer(1.0, 0, 10**5))["gain_ms"] == pytest.approx(1.0 - 0.00125)
+    twice = peaks.judge(layer(1.0, 0, 2 * 10**5, calls=2))
+    assert twice["gain_ms"] == pytest.approx(1.0 - 0.0025)
+
+
 @pytest.mark.parametrize("given", [layer(1.0, None, 100), layer(1.0, 100, None)])
 def test_unknown_work_is_not_judged(peaks: Peaks, given: dict) -> None:
     found = peaks.judge(given)
@@ -48,6 +59,8 @@ def test_unknown_work_is_not_judged(peaks: Peaks, given: dict) -> None:
 
 def test_peaks_are_measured_once_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(roofline, "_ROUNDS", 1)
+    monkeypatch.setattr(roofline, "_SECONDS", 0.02)
     with Worker("onnxruntime") as worker:
         measured = Peaks.measure(worker=worker, threads=1)
         (file,) = (tmp_path / "workbench").iterdir()
@@ -58,10 +71,14 @@ def test_peaks_are_measured_once_and_cached(tmp_path: Path, monkeypatch: pytest.
         assert measured.threads == 1
         assert measured.runtime == f"onnxruntime {worker.version}"
         assert measured.machine.endswith("cores")
+        assert len(measured.caches) == 4
+        assert Peaks(**json.loads(file.read_text())) == measured
 
         changed = {**json.loads(file.read_text()), "flops": 123.0}
         file.write_text(json.dumps(changed))
         assert Peaks.measure(worker=worker, threads=1).flops == 123.0
+        assert Peaks.measure(worker=worker, threads=1, refresh=True).flops > 1e9
+        assert json.loads(file.read_text())["overhead_ms"] <= measured.overhead_ms
         file.write_text('{"of another version": 1}')
         assert Peaks.measure(worker=worker, threads=1).flops > 1e9
         assert json.loads(file.read_text())["flops"] > 1e9
@@ -72,5 +89,5 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(
 ) -> None:
     (tmp_path / "workbench").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(roofline, "_measure", lambda worker, threads: (1e9, 2e9, 3e9, 0.001))
+    monkeypatch.setattr(roofline, "_measure", lambda worker, threads: (1e9, 2e9, 3e9, 0.001, ()))
     assert Peaks.measure().bytes_per_s == 3e9

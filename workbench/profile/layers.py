@@ -26,10 +26,10 @@ def records(
 ) -> list[dict[str, Any]]:
     """One JSON-able record per executed layer, in order of execution.
 
-    Keys: ``layer``, ``op_type``, ``nodes``, ``joined``, ``origins``, ``scope``, ``parent``, ``calls``,
-        ``ms``,
-    ``p95_ms``, ``noise`` (relative), ``macs``, ``bytes`` (None: not known), ``int8`` (products of 8-bit
-    integers) and ``shapes`` (text).
+    Keys: ``layer``, ``op_type``, ``nodes``, ``joined``, ``origins``, ``scope``, ``parent``, ``calls`` per
+        run,
+    ``inner_calls`` (of the layers in its own bodies), ``ms``, ``p95_ms``, ``noise`` (relative), ``macs``,
+    ``bytes`` (None: not known), ``int8`` (products of 8-bit integers) and ``shapes`` (text).
     """
     original = Graph(proto)
     last = recording.stages[-1] if recording.stages else original
@@ -37,6 +37,7 @@ def records(
     notes = Notes(proto)
     work = _Work(original, proto, feed)
     times = Counter(layer.name for layer in recording.layers)
+    inner = Counter(layer.parent for layer in recording.layers for _ in range(layer.calls))
     found = []
     for layer in recording.layers:
         op = _find(last, layer)
@@ -50,6 +51,7 @@ def records(
                 "origins": notes.origins(origin.nodes),
                 "scope": notes.scope(origin.nodes),
                 "parent": "/".join(layer.parent),
+                "inner_calls": inner[(*layer.parent, layer.name)],
                 **_times(layer),
                 **work.of(layer, op, last, origin),
             }
@@ -77,10 +79,15 @@ def not_executed(layers: list[dict[str, Any]], proto: onnx.ModelProto) -> list[d
     return missing
 
 
-def spread(blocks: list[float]) -> float:
-    """Relative spread of block medians, (largest - smallest) / median; NaN if there is only one block."""
+def spread(blocks: list[float], slow: int = 0) -> float:
+    """Relative spread of block medians, (largest - smallest) / median; NaN if there is only one block.
+
+    The `slow` slowest blocks are left out if there are at least four: a pause of the machine that hits one
+    block.
+    """
     middle = float(np.median(blocks))
-    return (max(blocks) - min(blocks)) / middle if len(blocks) > 1 and middle > 0 else float("nan")
+    kept = sorted(blocks)[: len(blocks) - slow] if len(blocks) >= 4 else blocks
+    return (max(kept) - min(kept)) / middle if len(blocks) > 1 and middle > 0 else float("nan")
 
 
 def _times(layer: Timed) -> dict[str, Any]:
@@ -89,7 +96,7 @@ def _times(layer: Timed) -> dict[str, Any]:
         "calls": layer.calls,
         "ms": float(np.median(layer.ms)),
         "p95_ms": float(np.percentile(layer.ms, 95)),
-        "noise": spread(blocks),
+        "noise": spread(blocks, slow=1),
     }
 
 

@@ -16,7 +16,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,11 @@ from ..backends import Worker
 from .events import read
 
 _SIZES = (512, 1024)  # of square matrices: the small ones stay in the caches, the large ones fill all threads
-_TRIAD = 12 << 20  # elements of each of three arrays: 144 MB, more than the caches of most machines
+# Bytes of three arrays that are streamed: from within a core's cache to more than most machines' caches hold.
+_FOOTPRINTS = (192 << 10, 768 << 10, 3 << 20, 12 << 20, 144 << 20)
 _CHAIN = 64
-_ROUNDS, _SECONDS = 3, 0.12
-_FORMAT = 2
+_ROUNDS, _SECONDS = 3, 0.1
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Peaks:
         flops: floating point operations per second of a float32 matrix product (a MAC is two).
         int8_ops: the same for products of 8-bit integers.
         bytes_per_s: main memory bandwidth, adding two large arrays into a third.
+        caches: the same for smaller arrays, which stay in the caches: (bytes of the three arrays, bytes per
+            second), smallest first.
         overhead_ms: time of a layer that does nothing, as the runtime's own profiler reports it.
         threads: of the runtime (0: its own choice).
         machine: processor and number of cores.
@@ -53,6 +56,7 @@ class Peaks:
     int8_ops: float
     bytes_per_s: float
     overhead_ms: float
+    caches: tuple[tuple[int, float], ...] = ()
     threads: int = 0
     machine: str = ""
     runtime: str = ""
@@ -78,18 +82,21 @@ class Peaks:
             backend: name of the runtime.
             threads: its thread count.
             worker: measure in this worker instead of a new one.
-            refresh: measure again even if the cache has it.
+            refresh: measure again even if the cache has it (the machine may have been busy), and keep the
+                better.
         """
         if worker is None:
             with Worker(backend) as own:
                 return cls.measure(backend, threads=threads, worker=own, refresh=refresh)
         about: dict[str, Any] = {"threads": threads or 0, "machine": machine()}
         about["runtime"] = f"{backend} {worker.version}"
-        path = _cache(about)
-        if not refresh:
-            with contextlib.suppress(OSError, ValueError, TypeError):  # none yet, or of another version
-                return cls(**json.loads(path.read_text()))
+        path, known = _cache(about), None
+        with contextlib.suppress(OSError, ValueError, TypeError):  # none yet, or of another version
+            known = cls(**json.loads(path.read_text()))
+        if known and not refresh:
+            return known
         peaks = cls(*_measure(worker, threads), **about, date=time.strftime("%Y-%m-%dT%H:%M:%S"))
+        peaks = peaks._or(known) if known else peaks
         with contextlib.suppress(OSError):  # the cache saves time only: a read-only home is no reason to fail
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(f".{os.getpid()}")
@@ -97,22 +104,40 @@ class Peaks:
             part.replace(path)
         return peaks
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "caches", tuple((int(size), float(rate)) for size, rate in self.caches))
+
+    def _or(self, other: Peaks) -> Peaks:
+        """The better of both."""
+        rates = {
+            name: max(getattr(self, name), getattr(other, name))
+            for name in ("flops", "int8_ops", "bytes_per_s")
+        }
+        old = dict(other.caches)
+        caches = tuple((size, max(rate, old.get(size, 0.0))) for size, rate in self.caches)
+        return replace(self, **rates, caches=caches, overhead_ms=min(self.overhead_ms, other.overhead_ms))
+
+    def bandwidth(self, footprint: float) -> float:
+        """Bytes per second for a layer that touches that many bytes: of the caches if they hold them."""
+        return max([self.bytes_per_s, *(rate for size, rate in self.caches if size >= footprint)])
+
     def judge(self, layer: Mapping[str, Any]) -> dict[str, Any]:
         """Roofline of one layer record.
 
         Returns:
             ``intensity`` (FLOP per byte), ``bound`` (which of ``compute``, ``memory``, ``overhead`` needs the
             longest; None if MACs or bytes are unknown), ``gain_ms`` (measured time minus that: what it could
-            gain at most) and ``above_peak`` (faster than these peaks allow: its data was in the caches, or
-            the algorithm needs fewer operations than the definition, as Winograd's).
+            gain at most) and ``above_peak`` (faster than these peaks allow: they were measured on a busy
+            machine, only part of the data was needed, or the algorithm takes fewer operations than the
+            definition, as Winograd's).
         """
         macs, moved = layer["macs"], layer["bytes"]
         if macs is None or moved is None:
             return {"intensity": math.nan, "bound": None, "gain_ms": math.nan, "above_peak": False}
         needs = {
             "compute": 2000 * macs / (self.int8_ops if layer["int8"] else self.flops),
-            "memory": 1000 * moved / self.bytes_per_s,
-            "overhead": self.overhead_ms * layer["calls"],
+            "memory": 1000 * moved / self.bandwidth(moved / layer["calls"]),
+            "overhead": self.overhead_ms * (layer["calls"] + layer["inner_calls"]),
         }
         bound = max(needs, key=needs.__getitem__)
         return {
@@ -139,10 +164,15 @@ def _cache(about: Mapping[str, Any]) -> Path:
     return root / "workbench" / f"peaks-{key}.json"
 
 
-def _measure(worker: Worker, threads: int | None) -> tuple[float, float, float, float]:
-    """flops, int8_ops, bytes_per_s, overhead_ms; the best of some rounds, a busy moment does not count."""
-    probes = [*_products("MatMul", np.float32), *_products("MatMulInteger", np.uint8), _triad()]
-    sessions = [worker.load(p.model.SerializeToString(), name="peak", threads=threads) for p in probes]
+def _measure(worker: Worker, threads: int | None) -> tuple[float, float, float, float, tuple]:
+    """The first five fields of Peaks: the best of some rounds, so that a busy moment does not count."""
+    probes = [
+        *_products("MatMul", np.float32),
+        *_products("MatMulInteger", np.uint8),
+        *map(_triad, _FOOTPRINTS),
+    ]
+    load: dict[str, Any] = {"name": "peak", "threads": threads, "optimize": "none"}
+    sessions = [worker.load(p.model.SerializeToString(), **load) for p in probes]
     times: list[list[float]] = [[] for _ in probes]
     for _ in range(_ROUNDS):
         for probe, session, measured in zip(probes, sessions, times, strict=True):
@@ -152,7 +182,8 @@ def _measure(worker: Worker, threads: int | None) -> tuple[float, float, float, 
     for session in sessions:
         session.close()
     rates = [1000 * probe.work / min(measured) for probe, measured in zip(probes, times, strict=True)]
-    return max(rates[0:2]), max(rates[2:4]), rates[4], _overhead(worker, threads)
+    caches = tuple(zip(_FOOTPRINTS[:-1], rates[4:-1], strict=True))
+    return max(rates[0:2]), max(rates[2:4]), rates[-1], _overhead(worker, threads), caches
 
 
 @dataclass(frozen=True)
@@ -173,12 +204,14 @@ def _products(op_type: str, dtype: type) -> list[_Probe]:
     return probes
 
 
-def _triad() -> _Probe:
-    line = np.ones(_TRIAD, np.float32)
-    feed = {"a": line, "b": line}
-    return _Probe(
-        _model([helper.make_node("Add", ["a", "b"], ["y"])], feed, "float32"), feed, 3 * line.nbytes
-    )
+def _triad(footprint: int) -> _Probe:
+    """Additions one after the other, so that the start of a run does not count for small arrays."""
+    line = np.ones(footprint // 12, np.float32)
+    feed = {"t0": line, "b": line}
+    steps = 32 if footprint < 1 << 24 else 2
+    names = [f"t{i}" for i in range(steps)] + ["y"]
+    nodes = [helper.make_node("Add", [x, "b"], [y]) for x, y in zip(names, names[1:], strict=False)]
+    return _Probe(_model(nodes, feed, "float32"), feed, 3 * line.nbytes * steps)
 
 
 def _overhead(worker: Worker, threads: int | None) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import AttributeProto, FunctionProto, NodeProto, TypeProto
 
+from . import scopes
 from .costs import UNKNOWN, NodeCost
 from .dims import common, with_axis, without_axis
 
@@ -28,7 +29,7 @@ def call(scope: Scope, node: NodeProto, function: FunctionProto) -> NodeCost:
     pairs = [(inner, outer) for inner, outer in zip(function.input, node.input, strict=False) if outer]
     child = Scope(
         scope.walk,
-        f"{function.domain}::{function.name}",
+        scopes.function(function.domain, function.name, function.overload),
         {opset.domain: opset.version for opset in function.opset_import} or scope.opsets,
         {inner: scope.types[outer] for inner, outer in pairs if outer in scope.types},
         values={inner: scope.values[outer] for inner, outer in pairs if outer in scope.values},
@@ -54,7 +55,7 @@ def _body(
         return None
     for info in attribute.g.input:
         types.setdefault(info.name, scope.walk.filled(info.type))
-    path = f"{scope.path}/{node.name}.{attribute.name}".lstrip("/")
+    path = scopes.body(scope.path, node.name, attribute.name)
     child = Scope(
         scope.walk,
         path,

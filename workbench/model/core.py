@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import weakref
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
 
 from ..errors import ModelError
-from . import load as _load
-from . import proto as _proto
-from . import save as _save
+from . import assume, content, proto, save, summary, tables
+from . import load as reading
 from .external import Folder
 from .info import TensorInfo, from_value_info
 from .names import name_nodes
+from .scopes import initializers
+from .walk import Walk
+from .weights import FileTensor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CACHED = 1 << 28
+"""Bytes of weights in a proto up to which it is kept; a larger one is made again for each caller."""
 
 
-def load(source: Any, *, base_dir: str | os.PathLike | None = None) -> Model:
+def load(source: Any, *, base_dir: str | os.PathLike[str] | None = None) -> Model:
     """Open a model.
 
     Args:
@@ -36,18 +47,22 @@ def load(source: Any, *, base_dir: str | os.PathLike | None = None) -> Model:
     """
     if isinstance(source, Model):
         return source
-    folder = Folder(Path(base_dir)) if base_dir is not None else None
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return Model(_load.read_file(path), path=path)
+        return Model(reading.read_file(path), path=path)
     if isinstance(source, onnx.ModelProto):
-        source = _proto.encode(source)
+        source = proto.encode(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return Model(_load.read_bytes(bytes(source), "cannot load the model", folder))
+        folder = Folder(Path(base_dir)) if base_dir is not None else None
+        return Model(reading.read_bytes(bytes(source), "cannot load the model", folder))
     if isinstance(source, ir.Model):
-        return Model(source)
+        return Model(reading.adopt(source))
+    if isinstance(source, tuple) and len(source) == 2:
+        from .torch_export import export
+
+        return Model(reading.adopt(export(*source)), name=type(source[0]).__name__)
     raise ModelError(
-        f"cannot load {type(source).__name__}: expected a path, bytes, onnx.ModelProto, onnx_ir.Model "
+        f"cannot load {type(source).__name__}; expected a path, bytes, onnx.ModelProto, onnx_ir.Model "
         "or (torch.nn.Module, example inputs)"
     )
 
@@ -55,7 +70,8 @@ def load(source: Any, *, base_dir: str | os.PathLike | None = None) -> Model:
 class Model:
     """A network: its graph, and weights that are read from their file only when they are needed.
 
-    A model is a value: nothing in Workbench changes one, every change makes a new one.
+    A model is a value: nothing in Workbench changes one, every change makes a new one. ``str()`` of it, and
+    showing it in a notebook, give the summary card.
 
     Attributes:
         ir: the graph as ``onnx_ir.Model``, read-only by convention. Every node has a name, unique in the
@@ -66,7 +82,9 @@ class Model:
     def __init__(self, model: ir.Model, *, path: Path | None = None, name: str | None = None):
         name_nodes(model)
         self.ir, self.path, self._name = model, path, name
-        self._cache: dict[str, Any] = {}
+        self._proto: onnx.ModelProto | None = None
+        self._spilled: dict[int, tuple[str, int]] = {}
+        self._walks: dict[Any, Walk] = {}
 
     @property
     def name(self) -> str:
@@ -84,28 +102,120 @@ class Model:
         """What the graph returns."""
         return tuple(_info(value) for value in self.ir.graph.outputs)
 
+    # -- what it is -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def nodes(self) -> pd.DataFrame:
+        """One row per node, those in bodies and functions included; index ``node``.
+
+        Columns: ``op_type``, ``domain``, ``inputs``, ``outputs`` (tuples of names, ``''`` for a left-out
+            one),
+        ``scope`` (the body or function that it is in, ``''`` for the main graph), ``macs``, ``bytes`` (moved
+        by one run; NA where a shape is not known). Costs are for the shapes that ``summary()`` states. A node
+        with bodies, or that calls a function, has the costs of what is in it, so the main graph adds up to
+        the total.
+        """
+        return tables.nodes(self, self.walk()[0])
+
+    @cached_property
+    def tensors(self) -> pd.DataFrame:
+        """One row per tensor; index ``tensor``, which is ``<scope>/<name>`` in bodies and functions.
+
+        Columns: ``dtype``, ``shape`` (ints, names of symbolic dims, None for an unknown dim; None when even
+            the
+        rank is unknown), ``bytes`` (NA when the shape is not known), ``kind`` (``input``, ``initializer``,
+        ``activation``, ``constant``), ``producer``, ``consumers`` (names of nodes), ``scope``.
+        """
+        return tables.tensors(self, Walk(self._skeleton, {}, count=False))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one run, for the shapes that ``summary()`` states."""
+        return self.summary().macs
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements of all constants, wherever the model holds them."""
+        return sum(row.parameters for row in content.by_dtype(self.ir))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all constants, wherever the model holds them."""
+        return sum(row.bytes for row in content.by_dtype(self.ir))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the content: equal for the same model in another file, or stored in another way."""
+        return content.fingerprint(self.ir)
+
+    def summary(self, shapes: assume.Given | None = None) -> summary.Summary:
+        """The summary card.
+
+        Args:
+            shapes: sizes for symbolic dims, or shapes for inputs, to count costs with: ``{"batch": 2}`` or
+                ``{"x": (2, 3, 224, 224)}``; what is left open is assumed, and the card says so.
+
+        Raises:
+            NotInModelError: shapes names what the model does not have.
+        """
+        return summary.summarize(self, shapes or {})
+
+    def walk(self, shapes: assume.Given | None = None) -> tuple[Walk, dict[str, int]]:
+        """Shapes and costs of everything for given input shapes, and the dims that were assumed for that."""
+        given, assumed = assume.input_shapes(self.inputs, shapes or {})
+        key = tuple(given.items())
+        if key not in self._walks:
+            self._walks[key] = Walk(self._skeleton, given)
+        return self._walks[key], assumed
+
+    @cached_property
+    def _skeleton(self) -> onnx.ModelProto:
+        return proto.skeleton(self.ir)
+
+    # -- where it goes --------------------------------------------------------------------------------------
+
     def to_proto(self) -> onnx.ModelProto:
         """The model as an ``onnx.ModelProto`` that a runtime can load; do not change it.
 
         Every node is named. Weights in external data files stay references to them: ``location`` is the
-        absolute path without the leading ``/`` (ONNX Runtime:
-        ``session.model_external_initializers_file_folder_path="/"``,
-        ``onnx.load_external_data_for_model(proto, "/")``). All other weights are inside.
+        absolute path without the leading ``/`` (ONNX Runtime reads it with
+        ``session.model_external_initializers_file_folder_path="/"``, onnx with
+        ``onnx.load_external_data_for_model(proto, "/")``). All other weights are inside, unless that would be
+        more than 1.5 GB: then they are put into a temporary file that lives as long as this object.
 
         Raises:
             ModelError: a data file changed since the model was loaded.
         """
-        if "proto" not in self._cache:
-            self._cache["proto"] = _proto.runnable(self.ir)
-        return self._cache["proto"]
+        tensors = [value.const_value for value in initializers(self.ir)]
+        outside = {t.file for t in tensors if isinstance(t, FileTensor) and not t.file.embedded}
+        for file in outside:
+            file.check_path()
+        if self._proto is not None:
+            return self._proto
+        inside = [t for t in tensors if t is not None and getattr(t, "file", None) not in outside]
+        size = sum(tensor.nbytes for tensor in inside)
+        if size > save.INLINE_LIMIT and not self._spilled:
+            self._spill(inside)
+        made = proto.runnable(self.ir, self._spilled)
+        if size <= CACHED or self._spilled:
+            self._proto = made
+        return made
 
-    def save(self, path: str | os.PathLike, *, external: bool | None = None) -> Path:
+    def _spill(self, tensors: list[ir.TensorProtocol]) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="workbench-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        path = folder / "weights.data"
+        offsets = save.spill([tensor for tensor in tensors if save.large(tensor)], path)
+        self._spilled = {key: (proto.location(path), offset) for key, offset in offsets.items()}
+
+    def save(self, path: str | os.PathLike[str], *, external: bool | None = None) -> Path:
         """Write the model to a file, completely or not at all.
 
         Whatever goes wrong (a full disk, an error, the end of the process), the file that was there before is
         as it was. No data file is ever overwritten: weights in external data files below the target's folder
         stay where they are and are referred to; those elsewhere are copied into ``<file name>.data`` beside
-        the file, or ``<file name>.1.data`` and so on when that is there with other content.
+        the file, or ``<file name>.1.data`` and so on when that is there with other content; which of them are
+        still needed is for you to decide.
 
         Args:
             path: the file to write; its folder must exist.
@@ -119,7 +229,20 @@ class Model:
         Raises:
             ModelError: it could not be written, with the reason.
         """
-        return _save.save(self.ir, Path(path), external)
+        return save.save(self.ir, Path(path), external)
+
+    # -- how it shows itself --------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        ports = f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"
+        return f"<Model {self.name!r}: {len(self.ir.graph)} nodes, {ports}>"
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        shown = self.summary()
+        return {"text/plain": str(shown), "text/html": shown._repr_html_()}
 
 
 def _info(value: ir.Value) -> TensorInfo:

@@ -13,6 +13,8 @@ from ..errors import ModelError
 from . import check, wire
 from .external import Folder, open_file
 from .info import DTYPES, nbytes
+from .proto import skeleton
+from .scopes import initializers, nodes
 from .sniff import looks_like
 from .weights import FileTensor, from_buffer
 
@@ -119,22 +121,30 @@ def _bind(
 def for_each_tensor(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.TensorProtocol]) -> None:
     """Replace each weight of a model (initializers, and tensors in attributes; bodies and functions
     included)."""
-    graphs = [model.graph, *model.graph.subgraphs()]
-    for function in model.functions.values():
-        graphs += [function.graph, *function.subgraphs()]
-    for graph in graphs:
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                value.const_value = change(value.const_value)
-        for node in graph:
-            for attribute in node.attributes.values():
-                if attribute.is_ref():
-                    continue
-                if attribute.type == ir.AttributeType.TENSOR:
-                    tensor = change(attribute.value)
-                    if tensor is not attribute.value:
-                        node.attributes[attribute.name] = ir.AttrTensor(attribute.name, tensor)
-                elif attribute.type == ir.AttributeType.TENSORS:
-                    node.attributes[attribute.name] = ir.AttrTensors(
-                        attribute.name, [change(tensor) for tensor in attribute.value]
-                    )
+    for value in initializers(model):
+        value.const_value = change(value.const_value)  # type: ignore[arg-type]
+    for node in nodes(model):
+        for name, attribute in list(node.attributes.items()):
+            if attribute.is_ref():
+                continue
+            if attribute.type == ir.AttributeType.TENSOR:
+                node.attributes[name] = ir.AttrTensor(name, change(attribute.value), attribute.doc_string)
+            elif attribute.type == ir.AttributeType.TENSORS:
+                tensors = [change(tensor) for tensor in attribute.value]
+                node.attributes[name] = ir.AttrTensors(name, tensors, attribute.doc_string)
+
+
+def adopt(model: ir.Model) -> ir.Model:
+    """An ``onnx_ir.Model`` from elsewhere, checked, its external data mapped; it is changed in place."""
+    what = "cannot load the model"
+    check.check_model(skeleton(model), what)
+    folders: dict[str, Folder] = {}
+
+    def bind(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if not isinstance(tensor, ir.ExternalTensor):
+            return tensor
+        base = str(tensor.base_dir or ".")
+        return _bind(tensor, what, None, folders.setdefault(base, Folder(Path(base))), 0)
+
+    for_each_tensor(model, bind)
+    return model

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx_ir as ir
 
-
-def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
-    """Every node: of the graph, of If / Loop / Scan bodies (after the node that holds them) and of
-    functions."""
-    yield from model.graph.all_nodes()
-    for function in model.functions.values():
-        yield from function.all_nodes()
+from .scopes import nodes
 
 
 def name_nodes(model: ir.Model) -> None:
-    """Give unnamed nodes the name ``<op_type>_<first output>`` and make every name unique with a suffix
-    ``_1``, ``_2`` ...
+    """Give unnamed nodes the name ``<op_type>_<first output>``, and make names unique with ``_1``, ``_2`` ...
 
     The first node with a name keeps it. The result depends on nothing but the model, so the same file always
     gets the same names, and a model that was named once stays as it is.
     """
-    nodes = list(all_nodes(model))
-    taken = {node.name for node in nodes if node.name}
+    every = list(nodes(model))
+    taken = {node.name for node in every if node.name}
     seen: set[str] = set()
     last: dict[str, int] = {}
 
@@ -35,7 +26,7 @@ def name_nodes(model: ir.Model) -> None:
         taken.add(candidate)
         return candidate
 
-    for node in nodes:
+    for node in every:
         if not node.name:
             first = next((value.name for value in node.outputs if value.name), "")
             node.name = free(f"{node.op_type}_{first}" if first else node.op_type)

@@ -6,7 +6,8 @@ can be another one (a reference, or nothing but its type), so that no weight is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -107,17 +108,29 @@ def reference(
     )
 
 
-def runnable(model: ir.Model) -> onnx.ModelProto:
-    """A proto for a runtime: external data is referred to by absolute path without the leading ``/``."""
+def runnable(model: ir.Model, spilled: Mapping[int, tuple[str, int]]) -> onnx.ModelProto:
+    """A proto for a runtime: what lies in data files is referred to by absolute path without the leading
+    ``/``.
+
+    Args:
+        model: the model.
+        spilled: id of a weight -> (location, offset) for weights that were put into a file of their own.
+    """
 
     def place(tensor: ir.TensorProtocol, where: str) -> ir.TensorProtocol:
-        if where != "attribute" and isinstance(tensor, FileTensor) and not tensor.file.embedded:
-            tensor.file.check_path()
-            path = tensor.file.path
-            return reference(tensor, str(path.relative_to(path.anchor)), tensor.offset, tensor.length)
+        if where != "attribute":
+            if id(tensor) in spilled:
+                return reference(tensor, *spilled[id(tensor)], tensor.nbytes)
+            if isinstance(tensor, FileTensor) and not tensor.file.embedded:
+                return reference(tensor, location(tensor.file.path), tensor.offset, tensor.length)
         return tensor
 
     return serialize(model, place)
+
+
+def location(path: Path) -> str:
+    """How a reference names a file."""
+    return str(path.relative_to(path.anchor))
 
 
 def skeleton(model: ir.Model, keep: int = 1024) -> onnx.ModelProto:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +13,7 @@ from ..errors import ModelError
 from . import wire
 from .atomic import writing
 from .proto import encode, reference, serialize
+from .scopes import initializers
 from .weights import CHUNK, DataFile, FileTensor
 
 INLINE_LIMIT = 1_500_000_000
@@ -32,7 +33,7 @@ def save(model: ir.Model, path: Path, external: bool | None) -> Path:
     plan = _Plan(model, target, external)
     made = None
     try:
-        if plan.moved:
+        if plan.layout.size:
             made = _write_data(plan)
         with writing(target) as out:
             plan.write(out)
@@ -46,11 +47,79 @@ def save(model: ir.Model, path: Path, external: bool | None) -> Path:
         raise
     if plan.forced:
         warnings.warn(
-            f"the weights of {target.name} ({plan.data_size / 1e9:.1f} GB) are in {plan.data_name}, because "
-            "an ONNX file holds at most 2 GB; keep the two together",
+            f"the weights of {target.name} ({plan.layout.size / 1e9:.1f} GB) are in {plan.data_name}, "
+            "because an ONNX file holds at most 2 GB; keep the two together",
             stacklevel=3,
         )
     return target
+
+
+Source = ir.TensorProtocol | tuple[DataFile, int]
+
+
+class Layout:
+    """Weights one behind the other in one data file.
+
+    Neighbours in a file stay neighbours, at the same offset modulo a page, so that the file system can share
+    blocks.
+
+    Attributes:
+        pieces: (offset, length, source) of what is written; a source is a weight, or a run of bytes in a
+            file.
+        offsets: id of a weight -> its offset.
+        size: of the data file in bytes.
+    """
+
+    def __init__(self, tensors: Iterable[ir.TensorProtocol]):
+        self.pieces: list[tuple[int, int, Source]] = []
+        self.offsets: dict[int, int] = {}
+        self.size = 0
+        self._tensors = list(tensors)  # so that the ids stay theirs
+        files = [tensor for tensor in self._tensors if isinstance(tensor, FileTensor)]
+        for tensor in sorted(files, key=lambda tensor: (str(tensor.file.path), tensor.offset)):
+            self._add_run(tensor)
+        for tensor in self._tensors:
+            if id(tensor) not in self.offsets:
+                self._add(tensor, _align(self.size), tensor.nbytes, tensor)
+
+    def _add(self, tensor: ir.TensorProtocol, offset: int, length: int, source: Source) -> None:
+        self.offsets[id(tensor)] = offset
+        self.pieces.append((offset, length, source))
+        self.size = offset + length
+
+    def _add_run(self, tensor: FileTensor) -> None:
+        start, length, source = self.pieces[-1] if self.pieces else (0, 0, tensor)
+        if (
+            isinstance(source, tuple)
+            and source[0] is tensor.file
+            and tensor.offset <= source[1] + length + PAGE
+        ):
+            self.offsets[id(tensor)] = start + tensor.offset - source[1]
+            length = max(length, tensor.offset + tensor.length - source[1])
+            self.pieces[-1] = (start, length, source)
+            self.size = start + length
+        else:
+            start = _align(self.size) + tensor.offset % PAGE
+            self._add(tensor, start, tensor.length, (tensor.file, tensor.offset))
+
+    def write(self, path: Path) -> None:
+        """Write the data file, atomically."""
+        with writing(path) as out:
+            for offset, length, source in self.pieces:
+                out.seek(offset)
+                _copy(source, out, length)
+
+    def is_in(self, path: Path) -> bool:
+        """Whether a file has this content already."""
+        if path.stat().st_size != self.size:
+            return False
+        with path.open("rb") as file:
+            for offset, length, source in self.pieces:
+                file.seek(offset)
+                for chunk in _chunks(source, length):
+                    if file.read(len(chunk)) != chunk:
+                        return False
+        return True
 
 
 class _Plan:
@@ -58,7 +127,7 @@ class _Plan:
     file.
 
     Attributes:
-        moved: the pieces of the new data file: (offset in it, length, source).
+        layout: of the new data file.
         forced: whether weights move because they would not fit otherwise.
     """
 
@@ -66,9 +135,8 @@ class _Plan:
         self.model, self.target, self.forced = model, target, False
         self.data_name = ""
         self._kept: dict[int, str] = {}
-        self._offsets: dict[int, int] = {}
         moving, inline = [], []
-        for tensor in initializers(model):
+        for tensor in (value.const_value for value in initializers(model)):
             outside = isinstance(tensor, FileTensor) and not tensor.file.embedded
             if outside and tensor.file.path == target:
                 raise ModelError(
@@ -77,51 +145,22 @@ class _Plan:
             if outside and external is not False and tensor.file.path.is_relative_to(target.parent):
                 tensor.file.check_path()
                 self._kept[id(tensor)] = tensor.file.path.relative_to(target.parent).as_posix()
-            elif (outside and external is None) or (external and _large(tensor)):
+            elif (outside and external is None) or (external and large(tensor)):
                 moving.append(tensor)
             else:
                 inline.append(tensor)
         if external is None and sum(tensor.nbytes for tensor in inline) > INLINE_LIMIT:
-            moving += [tensor for tensor in inline if _large(tensor)]
+            moving += [tensor for tensor in inline if large(tensor)]
             self.forced = True
-        self.moved = self._lay_out(moving)
-        self.data_size = max((offset + length for offset, length, _ in self.moved), default=0)
-
-    def _lay_out(self, tensors: list[ir.TensorProtocol]) -> list[tuple[int, int, Source]]:
-        """Neighbours in a file stay neighbours, at the same offset modulo a page, so that blocks can be
-        shared."""
-        pieces: list[tuple[int, int, Source]] = []
-        end = 0
-        files = [tensor for tensor in tensors if isinstance(tensor, FileTensor)]
-        for tensor in sorted(files, key=lambda tensor: (str(tensor.file.path), tensor.offset)):
-            start, length, source = pieces[-1] if pieces else (0, 0, None)
-            if (
-                isinstance(source, tuple)
-                and source[0] is tensor.file
-                and tensor.offset <= source[1] + length + PAGE
-            ):
-                self._offsets[id(tensor)] = start + tensor.offset - source[1]
-                length = max(length, tensor.offset + tensor.length - source[1])
-                pieces[-1] = (start, length, source)
-            else:
-                start = _align(end) + tensor.offset % PAGE
-                self._offsets[id(tensor)] = start
-                pieces.append((start, tensor.length, (tensor.file, tensor.offset)))
-            end = pieces[-1][0] + pieces[-1][1]
-        for tensor in tensors:
-            if not isinstance(tensor, FileTensor) and id(tensor) not in self._offsets:
-                self._offsets[id(tensor)] = start = _align(end)
-                pieces.append((start, tensor.nbytes, tensor))
-                end = start + tensor.nbytes
-        return pieces
+        self.layout = Layout(moving)
 
     def _place(self, tensor: ir.TensorProtocol, where: str) -> Any:
         if where == "attribute":
             return tensor
         if isinstance(tensor, FileTensor) and id(tensor) in self._kept:
             return reference(tensor, self._kept[id(tensor)], tensor.offset, tensor.length)
-        if id(tensor) in self._offsets:
-            return reference(tensor, self.data_name, self._offsets[id(tensor)], tensor.nbytes)
+        if id(tensor) in self.layout.offsets:
+            return reference(tensor, self.data_name, self.layout.offsets[id(tensor)], tensor.nbytes)
         if where == "graph" and tensor.dtype != ir.DataType.STRING and tensor.nbytes > STREAMED:
             self._streamed.append(tensor)
             return reference(tensor, wire.SELF, None, None)
@@ -148,7 +187,7 @@ class _Plan:
         length = len(graph) + sum(len(prefix) + (tensor.nbytes if tensor else 0) for prefix, tensor in parts)
         if len(head) + length + 16 > PROTO_LIMIT:
             raise ModelError(
-                f"cannot save to {self.target}: it would have {length / 1e9:.1f} GB, an ONNX file holds at most 2 GB; "
+                f"cannot save to {self.target}: it would have {length / 1e9:.1f} GB, the limit is 2 GB; "
                 "save with external=True, and make large Constant nodes initializers"
             )
         out.write(head + wire.open_graph(length) + graph)
@@ -158,21 +197,20 @@ class _Plan:
                 _copy(tensor, out)
 
 
-Source = ir.TensorProtocol | tuple[DataFile, int]
+def spill(tensors: Iterable[ir.TensorProtocol], path: Path) -> dict[int, int]:
+    """Write weights to a data file; id of a weight -> its offset."""
+    layout = Layout(tensors)
+    try:
+        layout.write(path)
+    except OSError as error:
+        raise ModelError(
+            f"{layout.size / 1e9:.1f} GB of weights do not fit into a proto and cannot be written to {path}: "
+            f"{error.strerror or error}; set TMPDIR to a folder with more room, or save the model first"
+        ) from error
+    return layout.offsets
 
 
-def initializers(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    """The weights that are initializers, of the graph and of bodies."""
-    graphs = [model.graph, *model.graph.subgraphs()]
-    for function in model.functions.values():
-        graphs += function.subgraphs()
-    for graph in graphs:
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                yield value.const_value
-
-
-def _large(tensor: ir.TensorProtocol) -> bool:
+def large(tensor: ir.TensorProtocol) -> bool:
     return tensor.dtype != ir.DataType.STRING and tensor.nbytes >= 1024
 
 
@@ -196,28 +234,11 @@ def _write_data(plan: _Plan) -> Path | None:
         plan.data_name = f"{plan.target.name}{f'.{number}' if number else ''}.data"
         path = plan.target.with_name(plan.data_name)
         if not path.exists():
-            break
-        if _holds(path, plan):
+            plan.layout.write(path)
+            return path
+        if plan.layout.is_in(path):
             return None
         number += 1
-    with writing(path) as out:
-        for offset, length, source in plan.moved:
-            out.seek(offset)
-            _copy(source, out, length)
-    return path
-
-
-def _holds(path: Path, plan: _Plan) -> bool:
-    """Whether a file that is there has the content that is to be written."""
-    if path.stat().st_size != plan.data_size:
-        return False
-    with path.open("rb") as file:
-        for offset, length, source in plan.moved:
-            file.seek(offset)
-            for chunk in _chunks(source, length):
-                if file.read(len(chunk)) != chunk:
-                    return False
-    return True
 
 
 def _chunks(source: Source, length: int) -> Iterator[bytes | memoryview]:

@@ -20,6 +20,7 @@ from . import bodies, costs
 from .costs import UNKNOWN, NodeCost
 from .dims import bind, evaluate, size, with_shape
 from .info import TensorInfo, from_type
+from .scopes import within
 
 SMALL = 1024  # elements of a constant whose values are followed
 FOLDED = 64  # elements of a computed value that is followed
@@ -241,7 +242,7 @@ class Scope:
     def _record(self, name: str) -> None:
         if name in self.types:
             self.infos[name] = TensorInfo(name, *from_type(self.types[name]))
-            self.walk.tensors.setdefault(f"{self.path}/{name}" if self.path else name, self.infos[name])
+            self.walk.tensors.setdefault(within(self.path, name), self.infos[name])
 
     def _info(self, name: str) -> TensorInfo:
         return self.infos.get(name, _UNKNOWN)

@@ -65,12 +65,9 @@ def _body(
         attributes=scope.attributes,
         depth=scope.depth + 1,
     )
-    if not child.values.keys().isdisjoint(
-        types
-    ):  # a name of the body hides the value of the same name outside
-        child.values = ChainMap(
-            {}, {name: value for name, value in child.values.items() if name not in types}
-        )
+    if not child.values.keys().isdisjoint(types):  # a name of the body hides values of that name outside
+        seen = {name: value for name, value in child.values.items() if name not in types}
+        child.values = ChainMap({}, seen)
     child.run(attribute.g)
     return child
 
@@ -87,7 +84,7 @@ def _if(scope: Scope, node: NodeProto) -> NodeCost:
             for graph, child in branches.values()
         ]
         if name and found and None not in found:
-            scope.types[name] = common(found)  # type: ignore[arg-type]
+            scope.types[name] = common(found)
     return NodeCost.most(child.spent if child else UNKNOWN for _, child in branches.values())
 
 

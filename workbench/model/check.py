@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import onnx
 
 from ..errors import ModelError
 from .info import BITS, DTYPES, nbytes
 
+Nodes = Any  # a protobuf list of onnx.NodeProto
 LARGEST = 1 << 50  # bytes; no tensor of a model on disk comes near it
 _A = onnx.AttributeProto
 # what older exporters leave out: an attribute's type, told by the field that is set
@@ -29,8 +31,7 @@ def check_model(proto: onnx.ModelProto, what: str) -> None:
     """
     try:
         _check_version(proto)
-        graph_names = _check_graph(proto.graph, frozenset(), "")
-        del graph_names
+        _check_graph(proto.graph, frozenset(), "")
         seen = set()
         for function in proto.functions:
             key = (function.domain, function.name, function.overload)
@@ -62,8 +63,7 @@ def _check_version(proto: onnx.ModelProto) -> None:
         )
 
 
-def _check_graph(graph: onnx.GraphProto, outer: frozenset[str], scope: str) -> frozenset[str]:
-    """Check one graph; returns the names that can be seen in it."""
+def _check_graph(graph: onnx.GraphProto, outer: frozenset[str], scope: str) -> None:
     where = f" in the body {scope}" if scope else ""
     local: dict[str, str] = {}
     for info in graph.input:
@@ -84,7 +84,6 @@ def _check_graph(graph: onnx.GraphProto, outer: frozenset[str], scope: str) -> f
             raise _Unsound(
                 f"graph output {info.name!r}{where} is made by no node; the model is cut off or damaged"
             )
-    return outer | local.keys()
 
 
 def _check_function(function: onnx.FunctionProto) -> None:
@@ -113,7 +112,7 @@ def _a(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeio' else 'a'} {kind}"
 
 
-def _check_nodes(nodes, local: dict[str, str], outer: frozenset[str], scope: str, where: str) -> None:
+def _check_nodes(nodes: Nodes, local: dict[str, str], outer: frozenset[str], scope: str, where: str) -> None:
     given = set(local)
     for node in nodes:
         for name in node.output:
@@ -182,7 +181,7 @@ def _names_read(body: onnx.GraphProto) -> set[str]:
     return names - {""}
 
 
-def _sort(nodes, needs: list[set[str]], where: str) -> None:
+def _sort(nodes: Nodes, needs: list[set[str]], where: str) -> None:
     """Put nodes into topological order, in place; those that are in order already stay in it."""
     producer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     waits = [{producer[name] for name in needed} for needed in needs]
@@ -209,7 +208,7 @@ def _sort(nodes, needs: list[set[str]], where: str) -> None:
     nodes.extend(copies)
 
 
-def _chain(indices: Iterable[int], nodes) -> str:
+def _chain(indices: Iterable[int], nodes: Nodes) -> str:
     labels = [_label(nodes[index]) for index in indices]
     return " -> ".join(labels if len(labels) <= 8 else [*labels[:4], "...", *labels[-3:]])
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from .info import DTYPES, nbytes
 from .proto import encode, reference, serialize
-from .scopes import initializers, nodes
+from .scopes import nodes, tensors
 from .weights import FileTensor
 
 
@@ -54,8 +54,8 @@ class Weights:
 def constants(model: ir.Model) -> Iterator[tuple[str, tuple[int, ...]]]:
     """(dtype, shape) of every constant: initializers and Constant nodes, those in bodies and functions
     too."""
-    for value in initializers(model):
-        yield _type(value.const_value)
+    for tensor in tensors(model):
+        yield _type(tensor)
     for node in nodes(model):
         if node.op_type == "Constant" and node.domain == "":
             for attribute in node.attributes.values():

@@ -19,7 +19,7 @@ from . import load as reading
 from .external import Folder
 from .info import TensorInfo, from_value_info
 from .names import name_nodes
-from .scopes import initializers
+from .scopes import tensors
 from .walk import Walk
 from .weights import FileTensor
 
@@ -186,13 +186,13 @@ class Model:
         Raises:
             ModelError: a data file changed since the model was loaded.
         """
-        tensors = [value.const_value for value in initializers(self.ir)]
-        outside = {t.file for t in tensors if isinstance(t, FileTensor) and not t.file.embedded}
+        weights = list(tensors(self.ir))
+        outside = {t.file for t in weights if isinstance(t, FileTensor) and not t.file.embedded}
         for file in outside:
             file.check_path()
         if self._proto is not None:
             return self._proto
-        inside = [t for t in tensors if t is not None and getattr(t, "file", None) not in outside]
+        inside = [t for t in weights if getattr(t, "file", None) not in outside]
         size = sum(tensor.nbytes for tensor in inside)
         if size > save.INLINE_LIMIT and not self._spilled:
             self._spill(inside)
@@ -201,11 +201,11 @@ class Model:
             self._proto = made
         return made
 
-    def _spill(self, tensors: list[ir.TensorProtocol]) -> None:
+    def _spill(self, weights: list[ir.TensorProtocol]) -> None:
         folder = Path(tempfile.mkdtemp(prefix="workbench-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         path = folder / "weights.data"
-        offsets = save.spill([tensor for tensor in tensors if save.large(tensor)], path)
+        offsets = save.spill([tensor for tensor in weights if save.large(tensor)], path)
         self._spilled = {key: (proto.location(path), offset) for key, offset in offsets.items()}
 
     def save(self, path: str | os.PathLike[str], *, external: bool | None = None) -> Path:

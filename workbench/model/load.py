@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from mmap import mmap
 from pathlib import Path
 
 import onnx
@@ -50,7 +51,7 @@ def read_bytes(data: bytes, what: str, folder: Folder | None) -> ir.Model:
     return _read(data, what, embedded, folder)
 
 
-def _read(data, what: str, embedded: Embedded, folder: Folder | None) -> ir.Model:
+def _read(data: bytes | mmap, what: str, embedded: Embedded, folder: Folder | None) -> ir.Model:
     proto = onnx.ModelProto()
     try:
         try:
@@ -72,7 +73,7 @@ def from_proto(
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # onnx_ir raises many kinds on odd input
-        cause = error
+        cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise ModelError(f"{what}: {cause or type(cause).__name__}") from error

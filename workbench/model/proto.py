@@ -62,7 +62,7 @@ def _graph(graph: ir.Graph, place: Place, where: str = "body") -> Any:
 
 
 def _node(node: ir.Node, special: list[ir.Attr], place: Place) -> Any:
-    attributes = dict(node.attributes)
+    attributes: dict[str, Any] = dict(node.attributes)
     for attribute in special:
         value: Any = attribute.value
         if attribute.type == ir.AttributeType.GRAPH:
@@ -101,7 +101,7 @@ def reference(
         offset,
         length,
         tensor.dtype,
-        shape=ir.Shape(tensor.shape),
+        shape=ir.Shape(tensor.shape.numpy()),
         name=tensor.name or "",
         doc_string=tensor.doc_string,
         metadata_props=dict(tensor.metadata_props) or None,

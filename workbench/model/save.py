@@ -13,7 +13,7 @@ from ..errors import ModelError
 from . import wire
 from .atomic import writing
 from .proto import encode, reference, serialize
-from .scopes import initializers
+from .scopes import tensors
 from .weights import CHUNK, DataFile, FileTensor
 
 INLINE_LIMIT = 1_500_000_000
@@ -70,15 +70,15 @@ class Layout:
         size: of the data file in bytes.
     """
 
-    def __init__(self, tensors: Iterable[ir.TensorProtocol]):
+    def __init__(self, weights: Iterable[ir.TensorProtocol]):
         self.pieces: list[tuple[int, int, Source]] = []
         self.offsets: dict[int, int] = {}
         self.size = 0
-        self._tensors = list(tensors)  # so that the ids stay theirs
-        files = [tensor for tensor in self._tensors if isinstance(tensor, FileTensor)]
-        for tensor in sorted(files, key=lambda tensor: (str(tensor.file.path), tensor.offset)):
-            self._add_run(tensor)
-        for tensor in self._tensors:
+        self._weights = list(weights)  # so that the ids stay theirs
+        files = [tensor for tensor in self._weights if isinstance(tensor, FileTensor)]
+        for run in sorted(files, key=lambda tensor: (str(tensor.file.path), tensor.offset)):
+            self._add_run(run)
+        for tensor in self._weights:
             if id(tensor) not in self.offsets:
                 self._add(tensor, _align(self.size), tensor.nbytes, tensor)
 
@@ -89,13 +89,10 @@ class Layout:
 
     def _add_run(self, tensor: FileTensor) -> None:
         start, length, source = self.pieces[-1] if self.pieces else (0, 0, tensor)
-        if (
-            isinstance(source, tuple)
-            and source[0] is tensor.file
-            and tensor.offset <= source[1] + length + PAGE
-        ):
-            self.offsets[id(tensor)] = start + tensor.offset - source[1]
-            length = max(length, tensor.offset + tensor.length - source[1])
+        file, begin = source if isinstance(source, tuple) else (None, 0)
+        if file is tensor.file and tensor.offset <= begin + length + PAGE:
+            self.offsets[id(tensor)] = start + tensor.offset - begin
+            length = max(length, tensor.offset + tensor.length - begin)
             self.pieces[-1] = (start, length, source)
             self.size = start + length
         else:
@@ -135,17 +132,18 @@ class _Plan:
         self.model, self.target, self.forced = model, target, False
         self.data_name = ""
         self._kept: dict[int, str] = {}
-        moving, inline = [], []
-        for tensor in (value.const_value for value in initializers(model)):
-            outside = isinstance(tensor, FileTensor) and not tensor.file.embedded
-            if outside and tensor.file.path == target:
+        moving: list[ir.TensorProtocol] = []
+        inline: list[ir.TensorProtocol] = []
+        for tensor in tensors(model):
+            file = tensor.file if isinstance(tensor, FileTensor) and not tensor.file.embedded else None
+            if file is not None and file.path == target:
                 raise ModelError(
                     f"cannot save to {target}: it holds weights of this model; give another name"
                 )
-            if outside and external is not False and tensor.file.path.is_relative_to(target.parent):
-                tensor.file.check_path()
-                self._kept[id(tensor)] = tensor.file.path.relative_to(target.parent).as_posix()
-            elif (outside and external is None) or (external and large(tensor)):
+            if file is not None and external is not False and file.path.is_relative_to(target.parent):
+                file.check_path()
+                self._kept[id(tensor)] = file.path.relative_to(target.parent).as_posix()
+            elif (file is not None and external is None) or (external and large(tensor)):
                 moving.append(tensor)
             else:
                 inline.append(tensor)
@@ -197,9 +195,9 @@ class _Plan:
                 _copy(tensor, out)
 
 
-def spill(tensors: Iterable[ir.TensorProtocol], path: Path) -> dict[int, int]:
+def spill(weights: Iterable[ir.TensorProtocol], path: Path) -> dict[int, int]:
     """Write weights to a data file; id of a weight -> its offset."""
-    layout = Layout(tensors)
+    layout = Layout(weights)
     try:
         layout.write(path)
     except OSError as error:

@@ -51,6 +51,13 @@ def initializers(model: ir.Model) -> Iterator[ir.Value]:
             yield from (value for value in graph.initializers.values() if value.const_value is not None)
 
 
+def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """Their weights."""
+    for value in initializers(model):
+        if value.const_value is not None:
+            yield value.const_value
+
+
 def nodes(model: ir.Model) -> Iterator[ir.Node]:
     """Every node, graph by graph."""
     for _, graph in scopes(model):

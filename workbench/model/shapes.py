@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import onnx
 
-from .info import TensorInfo
+from .info import Shape, TensorInfo
 from .walk import Walk
 
 
@@ -31,5 +31,5 @@ def infer(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]]) -
     return {key: replace(info, shape=_concrete(info.shape)) for key, info in found.items()}
 
 
-def _concrete(shape):
+def _concrete(shape: Shape | None) -> Shape | None:
     return shape and tuple(dim if isinstance(dim, int) else None for dim in shape)

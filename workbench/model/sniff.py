@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mmap import mmap
+
 _MAGIC = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -27,7 +29,7 @@ _MAGIC = (
 )
 
 
-def looks_like(data) -> str:
+def looks_like(data: bytes | mmap) -> str:
     """``it looks like ...``, from the first bytes of a file (anything that can be sliced to bytes)."""
     head = bytes(data[:512])
     for magic, kind in _MAGIC:

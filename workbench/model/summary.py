@@ -89,9 +89,7 @@ def summarize(model: Model, shapes: assume.Given) -> Summary:
     main = {node.name or "": walk.nodes.get(node.name or "", UNKNOWN) for node in model.ir.graph}
     leaves = [node for node in nodes(model.ir) if not _holds_nodes(node, model.ir)]
     macs = [(node, walk.nodes.get(node.name or "", UNKNOWN).macs) for node in leaves]
-    heaviest = sorted(
-        (Heavy(node.name or "", node.op_type, count) for node, count in macs if count), key=_least
-    )
+    heaviest = [Heavy(node.name or "", node.op_type, count) for node, count in macs if count]
     weights = content.by_dtype(model.ir)
     made = {value.name for node in model.ir.graph for value in node.outputs if node.op_type != "Constant"}
     activations = [info for key, info in walk.tensors.items() if key in made and info.bytes]
@@ -114,14 +112,10 @@ def summarize(model: Model, shapes: assume.Given) -> Summary:
         uncounted=tuple(name for name, cost in main.items() if cost.macs is None),
         once=tuple(dict.fromkeys(walk.once)),
         assumed=assumed,
-        heaviest=tuple(heaviest[:LISTED]),
+        heaviest=tuple(sorted(heaviest, key=lambda item: -item.macs)[:LISTED]),
         largest=tuple(sorted(activations, key=lambda info: -(info.bytes or 0))[:LISTED]),
         findings=tuple(findings(ir_model)),
     )
-
-
-def _least(item: Heavy) -> int:
-    return -item.macs
 
 
 def _holds_nodes(node: ir.Node, model: ir.Model) -> bool:

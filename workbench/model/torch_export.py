@@ -47,8 +47,8 @@ def export(module: Any, example: Any) -> ir.Model:
             program = torch.onnx.export(module, args, kwargs=kwargs, dynamo=True, verbose=False)
     except Exception as error:  # the exporter raises many kinds
         raise ModelError(
-            f"cannot export {type(module).__name__} from PyTorch: {_reason(error)}; check that the module runs "
-            "on the example inputs and that torch.onnx supports its operators"
+            f"cannot export {type(module).__name__} from PyTorch: {_reason(error)}; check that the module "
+            "runs on the example inputs and that torch.onnx supports its operators"
         ) from error
     return program.model
 

@@ -129,7 +129,7 @@ class FileTensor(ir.LazyTensor):
         super().__init__(self._read, dtype, shape, **names)
         self.file, self.offset, self.length = file, offset, self.nbytes
 
-    def _read(self) -> ir.Tensor:
+    def _read(self) -> ir.TensorProtocol:
         return from_buffer(self.file.view(self.offset, self.length), self.dtype, self.shape, name=self.name)
 
     def tobytes(self) -> bytes:

@@ -9,6 +9,7 @@ file). All else is byte for byte as it was, so a protobuf parser sees the same m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from mmap import mmap
 
 SELF = "\x00embedded"
@@ -82,7 +83,7 @@ def _tensor(data: bytes | mmap, start: int, end: int) -> bytes | None:
     return b"".join([*rest, *(_bytes(_EXTERNAL, pair) for pair in pairs), _varint(_LOCATION << 3), b"\x01"])
 
 
-def _fields(data: bytes | mmap, pos: int, end: int):
+def _fields(data: bytes | mmap, pos: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """(field number, start of the tag, start and end of the value) of each field of a message."""
     while pos < end:
         at = pos

@@ -64,6 +64,22 @@ def test_several_arrays_measure_as_one():
     assert m.elements == 210_000
 
 
+def test_merged_measures_measure_as_one():
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal((2, 4, 1000)).astype(np.float32)
+    b[2, 5], a[3, 7] = np.nan, np.inf
+    whole, parts = Measure(), Measure()
+    for x, y in zip(a, b, strict=True):
+        part = Measure()
+        part.add(x, y)
+        parts.merge(part)
+        whole.add(x, y)
+    assert parts.result() == pytest.approx(whole.result(), rel=1e-12)
+    assert (parts.elements, parts.equal) == (4000, False)
+    parts.merge(Measure())
+    assert parts.result() == pytest.approx(whole.result(), rel=1e-12)
+
+
 def test_equal_arrays():
     a = np.linspace(-2, 5, 100_000, dtype=np.float32)
     got = measure(a, a.copy())

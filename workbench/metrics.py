@@ -77,6 +77,15 @@ class Measure:
                 if not self._quick(a, b, d[:n], r[:n]):
                     self._exact(a.astype(np.float64), b.astype(np.float64), 1)
 
+    def merge(self, other: Measure) -> None:
+        """Add what another one has measured."""
+        for name, value in vars(other).items():
+            if name.startswith("_max"):
+                setattr(self, name, max(getattr(self, name), value))
+            elif name != "_range":
+                setattr(self, name, getattr(self, name) + value)
+        self._widen(*other._range)
+
     def _quick(self, a: np.ndarray, b: np.ndarray, d: np.ndarray, r: np.ndarray) -> bool:
         """Measure a block in its own precision; False (and nothing done) where that would not be right."""
         aa = _dot(a, a)
@@ -122,21 +131,8 @@ class Measure:
     def _exact(self, a: np.ndarray, b: np.ndarray, times: int) -> None:
         """Measure a float64 block that may hold anything; each element counts `times` times."""
         self.elements += a.size * times
-        self._ref_nan += int(np.isnan(a).sum()) * times
-        self._ref_inf += int(np.isinf(a).sum()) * times
-        self._nan += int(np.isnan(b).sum()) * times
-        self._inf += int(np.isinf(b).sum()) * times
-        fine_a, fine_b = np.isfinite(a), np.isfinite(b)
-        both = fine_a & fine_b
-        if not both.all():
-            same = (a == b) | (np.isnan(a) & np.isnan(b))
-            if not (same | both).all():
-                self._max_abs = math.inf
-            for values, at in ((a[fine_a], 0), (b[fine_b], 2)):
-                if values.size:
-                    self._range[at] = min(self._range[at], float(values.min()))
-                    self._range[at + 1] = max(self._range[at + 1], float(values.max()))
-            a, b = a[both], b[both]
+        if not (math.isfinite(a.sum()) and math.isfinite(b.sum())):
+            a, b = self._finite_only(a, b, times)
             if not a.size:
                 return
         self._widen(float(a.min()), float(a.max()), float(b.min()), float(b.max()))
@@ -153,6 +149,23 @@ class Measure:
         self._dd += float(d @ d) * times
         self._max_abs = max(self._max_abs, float(d.max()))
         self._max_rel = max(self._max_rel, float(rel.max(initial=0.0)))
+
+    def _finite_only(self, a: np.ndarray, b: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
+        """Count NaN and Inf; the elements that are finite in both."""
+        self._ref_nan += int(np.isnan(a).sum()) * times
+        self._ref_inf += int(np.isinf(a).sum()) * times
+        self._nan += int(np.isnan(b).sum()) * times
+        self._inf += int(np.isinf(b).sum()) * times
+        fine_a, fine_b = np.isfinite(a), np.isfinite(b)
+        both = fine_a & fine_b
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        if not (same | both).all():
+            self._max_abs = math.inf
+        for values, at in ((a[fine_a], 0), (b[fine_b], 2)):
+            if values.size:
+                self._range[at] = min(self._range[at], float(values.min()))
+                self._range[at + 1] = max(self._range[at + 1], float(values.max()))
+        return a[both], b[both]
 
     def _widen(self, low: float, high: float, low2: float, high2: float) -> None:
         r = self._range

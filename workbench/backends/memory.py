@@ -144,12 +144,11 @@ def uniform(array: np.ndarray, least: int = 1 << 16) -> bytes | None:
     if array.nbytes < least or array.dtype.kind in "OSU" or not array.flags.c_contiguous:
         return None
     bits = array.reshape(-1).view(f"u{array.dtype.itemsize}")
-    first = bits[0]
-    step = 1 << 12
-    for start in range(0, bits.size, step):
-        if not (bits[start : start + step] == first).all():
-            return None
-        step = 1 << 18
+    first, step = bits[0], 1 << 16
+    if not (bits[:64] == first).all():
+        return None
+    if not all((bits[start : start + step] == first).all() for start in range(0, bits.size, step)):
+        return None
     return bits[:1].tobytes()
 
 

@@ -136,18 +136,32 @@ class Runtime:
     def profile(self, loaded: Loaded, feeds: dict[str, np.ndarray], runs: int = 0, finish: bool = False) -> dict:
         """Run and time: ``ms`` of each run; with `finish`, end profiling and give the path of the ``events`` file."""
         names = list(loaded.outputs)
-        bound = any(a.dtype.name in _CODES for a in feeds.values())
+        dtypes = [*(array.dtype.name for array in feeds.values()), *loaded.outputs.values()]
+        bound = any(dtype in _CODES for dtype in dtypes)
+        binding, _, kept = self._bind(loaded, feeds, names, {}, _nowhere) if bound else (None, None, None)
         ms = []
         for _ in range(runs):
             start = time.perf_counter()
             if bound:
-                self._bound(loaded, feeds, names, {}, _nowhere)
+                loaded.session.run_with_iobinding(binding)
             else:
                 loaded.session.run(names, feeds)
             ms.append((time.perf_counter() - start) * 1000)
+        del kept
         return {"ms": ms, "events": loaded.session.end_profiling() if finish else ""}
 
     def _bound(self, loaded: Loaded, feeds: dict, names: list[str], known: dict, place: Callable) -> dict:
+        binding, results, _keep = self._bind(loaded, feeds, names, known, place)
+        loaded.session.run_with_iobinding(binding)
+        if len(results) < len(names):
+            for name, value in zip(names, binding.get_outputs(), strict=True):
+                if name not in results:
+                    array = value.numpy()
+                    results[name] = array.view(dtype_of(loaded.outputs[name])) if name in loaded.outputs else array
+        return {name: results[name] for name in names}
+
+    def _bind(self, loaded: Loaded, feeds: dict, names: list[str], known: dict, place: Callable) -> tuple:
+        """(binding, output arrays with a place, arrays to be kept alive)."""
         binding = loaded.session.io_binding()
         keep = []
         for name, array in feeds.items():
@@ -167,13 +181,7 @@ class Runtime:
                 binding.bind_output(name, "cpu", 0, code, list(target.shape), target.ctypes.data)
             else:
                 binding.bind_output(name, "cpu")
-        loaded.session.run_with_iobinding(binding)
-        if len(results) < len(names):
-            for name, value in zip(names, binding.get_outputs(), strict=True):
-                if name not in results:
-                    array = value.numpy()
-                    results[name] = array.view(dtype_of(loaded.outputs[name])) if name in loaded.outputs else array
-        return {name: results[name] for name in names}
+        return binding, results, keep
 
 
 def _nowhere(dtype: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -32,6 +32,8 @@ _START = (
     "import json,sys; a=json.loads(sys.argv[1]); sys.path[:]=a.pop('path');"
     "from workbench.backends._serve import main; main(**a)"
 )
+# glibc: give memory back at once and keep one heap, so that the worker is as small as what it holds
+_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(1 << 20), "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 _alive: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
@@ -77,7 +79,7 @@ class Worker:
                 stdout=self._stderr,
                 stderr=self._stderr,
                 start_new_session=True,
-                env={**os.environ, "MALLOC_TRIM_THRESHOLD_": str(32 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)},
+                env={**os.environ, **_MALLOC},
             )
             self._feeds = Region(regions[0], 0, owner=True)
             self._results = Region(regions[1], 1, owner=False)

@@ -96,7 +96,7 @@ def _stream(
     known = infer(first.to_proto(), {n: tuple(v.shape) for n, v in example.items()})
     sizes = {name: info.bytes for name, info in known.items() if info.bytes is not None}
     limit = max(1 << 20, budget // 32)
-    plan = planning.make(a, b, sizes, limit, local=local)
+    plan = planning.make(a, b, sizes, limit, budget // 4, local=local)
     if not plan.pairs and a.producer:
         raise CompareError(
             f"{first.name!r} and {second.name!r} share no tensor name and have different outputs: nothing to compare"

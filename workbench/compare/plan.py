@@ -103,16 +103,19 @@ def match(reference: Graph, candidate: Graph) -> dict[str, str]:
     return {a: b for a, b in pairs.items() if a not in reference.sequences and b not in candidate.sequences}
 
 
-def make(reference: Graph, candidate: Graph, sizes: Mapping[str, int], limit: int, *, local: bool) -> Plan:
+def make(
+    reference: Graph, candidate: Graph, sizes: Mapping[str, int], limit: int, heavy: int, *, local: bool
+) -> Plan:
     """Plan the comparison of two graphs.
 
     Args:
         sizes: bytes of the reference's tensors, for one input; unknown ones count 256 KB.
         limit: bytes of reference tensors per segment, exceeded only where one node makes more.
+        heavy: bytes of initializers per segment, exceeded only where one node reads more.
         local: whether to measure local error too.
     """
     plan = Plan(reference, candidate, match(reference, candidate))
-    at_reference = _cut(reference, sizes, limit)
+    at_reference = _cut(reference, sizes, limit, heavy)
     if reference.sequences or candidate.sequences:  # sequences and optionals cannot travel between processes
         at_reference = dict.fromkeys(at_reference, 0)
     end = max(at_reference.values(), default=0)
@@ -141,16 +144,18 @@ def make(reference: Graph, candidate: Graph, sizes: Mapping[str, int], limit: in
     return plan
 
 
-def _cut(graph: Graph, sizes: Mapping[str, int], limit: int) -> dict[int, int]:
-    """Node index -> segment: as many nodes as make `limit` bytes."""
+def _cut(graph: Graph, sizes: Mapping[str, int], limit: int, heavy: int) -> dict[int, int]:
+    """Node index -> segment: as many nodes as make `limit` bytes and read `heavy` bytes of initializers."""
     table: dict[int, int] = {}
-    segment, total = 0, 0
+    segment, made, read = 0, 0, 0
     for node in graph.schedule:
         nbytes = sum(sizes.get(name, 1 << 18) for name in node.outputs)
-        if total and total + nbytes > limit:
-            segment, total = segment + 1, 0
+        weights = sum(map(graph.weight_bytes, node.inputs))
+        if (made and made + nbytes > limit) or (read and read + weights > heavy):
+            segment, made, read = segment + 1, 0, 0
         table[node.index] = segment
-        total += nbytes
+        made += nbytes
+        read += weights
     return table
 
 

@@ -15,12 +15,13 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
-from onnx.reference import ReferenceEvaluator
 
 _SMALL = 4096  # elements of a tensor whose value is followed
 _RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
                      "Multinomial", "Dropout"})  # fmt: skip
 _KERNELS = frozenset({"Conv", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "LpPool"})
+# a custom operator, or one that is used against its schema: that is no matter of shapes
+_NOT_BY_SCHEMA = (onnx.defs.SchemaError, onnx.checker.ValidationError, ValueError, TypeError)
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
@@ -88,10 +89,10 @@ class Walk:
 
     def _if(self, node: onnx.NodeProto) -> None:
         branches = {a.name: a.g for a in node.attribute}
-        condition = self.values.get(node.input[0])
-        if condition is None:  # either may run: nothing is known of what comes out
+        condition = self.values.get(node.input[0]) if node.input else None
+        if condition is None or condition.size != 1:  # either may run: nothing is known of what comes out
             return
-        branch = branches["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
+        branch = branches.get("then_branch" if condition.item() else "else_branch", onnx.GraphProto())
         self._constants(branch)
         self._graph(branch)
         for inner, outer in zip(branch.output, node.output, strict=False):
@@ -129,11 +130,7 @@ class Walk:
             if has_body:  # the types of a body's own inputs may change from turn to turn
                 return
             raise _Refused(f"{_describe(node)} refuses {self._shapes(node)}: {_reason(error)}") from None
-        except (
-            onnx.defs.SchemaError,
-            ValueError,
-            TypeError,
-        ):  # a custom operator, or types that do not fit it
+        except _NOT_BY_SCHEMA:
             return
         self.types.update({name: kind for name, kind in inferred.items() if name})
         self._check(node)
@@ -141,7 +138,7 @@ class Walk:
     def _check(self, node: onnx.NodeProto) -> None:
         """What the operators require and ONNX's inference does not check."""
         x = self.shape(node.input[0]) if node.input else None
-        y = self.shape(node.output[0])
+        y = self.shape(node.output[0]) if node.output else None
         weight = self.shape(node.input[1]) if len(node.input) > 1 else None
         attributes = {a.name: a for a in node.attribute}
         if x is None:
@@ -149,7 +146,7 @@ class Walk:
         if node.op_type in _KERNELS:
             kernel = attributes["kernel_shape"].ints if "kernel_shape" in attributes else (weight or ())[2:]
             self._check_kernel(node, x, tuple(kernel), attributes)
-        if node.op_type == "Conv" and weight:
+        if node.op_type == "Conv" and weight and min(len(x), len(weight)) > 1:
             group = attributes["group"].i if "group" in attributes else 1
             _require(node, "input channels", x[1], weight[1] * group)
         elif node.op_type in _RECURRENT and weight:
@@ -190,8 +187,8 @@ class Walk:
                 _require(node, f"batch of the state {name!r}", state[batch], x[batch])
 
     def _shape_value(self, node: onnx.NodeProto) -> None:
-        shape = self.shape(node.input[0])
-        if shape is None:
+        shape = self.shape(node.input[0]) if node.input else None
+        if shape is None or not node.output:
             return
         if node.op_type == "Size":
             self.values[node.output[0]] = np.array(math.prod(shape), np.int64)
@@ -203,6 +200,8 @@ class Walk:
 
     def _evaluate(self, node: onnx.NodeProto) -> None:
         """The node's value, if those of its inputs are known and all is small."""
+        from onnx.reference import ReferenceEvaluator
+
         if any(name and name not in self.values for name in node.input):
             return
         sizes = [self.shape(name) for name in node.output if name]
@@ -212,9 +211,11 @@ class Walk:
             "workbench", "node", [n for n in node.input if n], list(node.output), [node], self._imports
         )
         try:
+            from onnx.reference import ReferenceEvaluator  # costs 10 MB and is rarely needed
+
             results = ReferenceEvaluator(function).run(None, {n: self.values[n] for n in node.input if n}, {})
-        except Exception:  # the reference operators lack some operators and types: the value stays unknown
-            return
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+            return  # the reference operators lack some operators and types: the value stays unknown
         for name, value in zip(node.output, results, strict=True):
             if name and isinstance(value, np.ndarray | np.generic):
                 self.values[name] = np.asarray(value)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import real_models
 from onnx import parser
 
 import workbench as wb
+from workbench.backends import Worker
 from workbench.errors import BackendFailed, ModelError, ProfileError
 from workbench.profile import Peaks, Profile
 
@@ -105,6 +109,72 @@ def test_a_loop_s_body_counts_as_often_as_it_runs(peaks: Peaks) -> None:
     assert table.loc["inner", "parent"] == "loop"
     assert table.loc["inner", "nodes"] == ("inner",)
     assert table.loc["loop", "nodes"] == ("loop",)
+
+
+def test_nodes_that_the_runtime_leaves_unnamed_are_joined_too(peaks: Peaks) -> None:
+    """ONNX Runtime expands GroupNormalization into nodes without a name, and casts for float16."""
+    group = parser.parse_model(
+        """<ir_version: 9, opset_import: ["": 18]>
+        g (float[1,4,8,8] x, float[2] s, float[2] b) => (float[1,4,8,8] y) {
+            [first] a = Abs(x)
+            [group] y = GroupNormalization <num_groups = 2> (a, s, b)
+        }"""
+    )
+    profile = wb.profile(group, runs=2, peaks=peaks, progress=False)
+    assert len(profile.table) > 20 and profile.mapped == 1.0
+    assert set(profile.table["nodes"]) == {("first",), ("group",)}
+    half = model("[product] t = MatMul(x, x) [act] y = Relu(t)", "float16[4,4] x")
+    half.graph.output[0].type.tensor_type.elem_type = 10
+    profile = wb.profile(half, runs=2, peaks=peaks, progress=False)
+    assert profile.mapped == 1.0
+    assert {"Cast", "MatMul"} <= set(profile.table["op_type"])
+    assert {name for names in profile.table["nodes"] for name in names} == {"product", "act"}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "string", "int64"])
+def test_any_dtype_can_be_fed_and_made(peaks: Peaks, dtype: str) -> None:
+    text = f"g ({dtype}[2,3] x) => ({dtype}[2,3] y) {{ [n] y = Identity(x) }}"
+    through = parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}')
+    profile = wb.profile(through, runs=2, warmup=0, peaks=peaks, progress=False)
+    assert profile.table["nodes"].to_dict() == {"n": ("n",)}
+    assert profile.meta["inputs"]["x"].endswith("[2,3]")
+
+
+def test_a_large_model_is_not_held_twice(monkeypatch: pytest.MonkeyPatch, peaks: Peaks) -> None:
+    monkeypatch.setattr(importlib.import_module("workbench.profile.record"), "_TOGETHER", 0)
+    profile = wb.profile(real_models.find("residual_block"), runs=2, warmup=1, peaks=peaks, progress=False)
+    assert profile.mapped == 1.0 and len(profile.table) == 7
+
+
+def test_weights_in_files_stay_there(tmp_path: Path, peaks: Peaks) -> None:
+    proto = onnx.load(real_models.find("residual_block"))
+    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    profile = wb.profile(tmp_path / "m.onnx", runs=2, warmup=1, peaks=peaks, progress=False)
+    assert profile.mapped == 1.0 and len(profile.table) == 7
+
+
+def test_without_the_optimised_graph_only_names_are_joined(
+    monkeypatch: pytest.MonkeyPatch, peaks: Peaks
+) -> None:
+    load = Worker.load
+
+    def full_disk(worker: Worker, proto: bytes, **options: object) -> object:
+        if options.get("graph"):
+            raise BackendFailed("no space left on device")
+        return load(worker, proto, **options)
+
+    monkeypatch.setattr(Worker, "load", full_disk)
+    take = functools.partial(
+        wb.profile, real_models.find("residual_block"), runs=2, warmup=1, peaks=peaks, progress=False
+    )
+    assert take(optimize="none").mapped == 1.0
+    fused = take()
+    assert fused.mapped == pytest.approx(0.0)
+    assert set(fused.unmapped["reason"]) == {
+        "the runtime could not write its optimised graph: no space left on device"
+    }
+    assert fused.table["macs"].isna().all() and fused.table["bound"].isna().all()
+    assert fused.to_json() and repr(fused) and len(fused.by_op())
 
 
 def test_layers_inside_branches_are_counted_once(profiled: Callable[..., Profile]) -> None:

@@ -25,6 +25,7 @@ _MOVES = {
 }  # fmt: skip
 _ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish"}
 _NCHWC = re.compile(r"^(.*?)(?:_bn|_mul)?_nchwc(?:_token_\d+)?$")
+_INLINED = "_inlfunc_"  # tensors in the body of a function that the runtime inlined
 _RENAMED = re.compile(r"(?:/duplicated|_token_\d+)$")
 _FAR = 300  # a layer that seems to stand for more nodes than this was not understood
 
@@ -126,6 +127,8 @@ class _Match:
     def _inserted_move(self, op: Op) -> bool:
         if op.op_type not in _MOVES or len(op.outputs) != 1 or not op.inputs:
             return False
+        if op.outputs[0][1].startswith(_INLINED):
+            return False
         kept = self._kept(op)
         return kept is None or kept.op_type != op.op_type
 
@@ -186,14 +189,13 @@ class _Match:
         for op in self.b.ops:
             self.made[id(op)] = self._region(op)
         result: dict[int, tuple[list[Op], str]] = {}
-        for op in reversed(self.b.ops):
+        for op in self.b.ops:
             if self.made[id(op)]:
                 result[id(op)] = self.made[id(op)], EXACT
-            elif not any(t in self.same for t in op.outputs):
-                result[id(op)] = self._shared(op, result)
-        for op in self.b.ops:
-            if id(op) not in result:
+            elif any(t in self.same for t in op.outputs):
                 result[id(op)] = self._neighbour(op)
+            else:
+                result[id(op)] = self._shared(op)
         return result
 
     def _region(self, op: Op) -> list[Op]:
@@ -209,22 +211,14 @@ class _Match:
         far, ends = self.a.between(outputs, inputs, 4 * len(near) + 8)
         return far if far and ends <= inputs else near
 
-    def _shared(self, op: Op, result: dict[int, tuple[list[Op], str]]) -> tuple[list[Op], str]:
+    def _shared(self, op: Op) -> tuple[list[Op], str]:
         """Outputs unknown: the layers that read them stand for this layer's nodes as well."""
-        ops = [
-            o
-            for t in op.outputs
-            for user in self.b.consumers.get(t, ())
-            for o in result.get(id(user), ([], ""))[0]
-        ]
-        ops = list({id(o): o for o in ops}.values())
-        if ops:
+        users = [user for t in op.outputs for user in self.b.consumers.get(t, ())]
+        if ops := self._after(op, set()) or self._of(users, self._before, set()):
             return ops, SHARED
         names = ", ".join(name for _, name in op.outputs)
-        return (
-            [],
-            f"the original graph has no tensor for its output {names!r}, nor do the layers that read it",
-        )
+        reason = f"the original graph has no tensor for its output {names!r}, nor do the layers that read it"
+        return [], reason
 
     def _neighbour(self, op: Op) -> tuple[list[Op], str]:
         """An inserted layer works for the layer on that side of it where the tensor was renamed."""

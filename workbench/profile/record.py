@@ -91,7 +91,7 @@ def record(
                     recording.measure([size], settle=nbytes <= _TOGETHER)
                 events = Path(session.profile({}, finish=True)["events"])
         layers = read(events, recording.measured)
-        stages = [Graph(onnx.load(path, load_external_data=False)) for path in graphs]
+        stages = [Graph(graph) for graph in graphs]
     return Recording(
         plain.blocks, recording.blocks, layers, stages, no_graph, (plain.warmed, recording.warmed)
     )
@@ -162,21 +162,65 @@ class _Bench:
 
 def _recording_session(
     worker: Worker, model: bytes, name: str, options: dict, folder: Path
-) -> tuple[Session, list[Path], str]:
+) -> tuple[Session, list[onnx.ModelProto], str]:
     """A session with profiling on, and the optimised graphs that it and the level below it wrote."""
-    events, last = str(folder / "events"), folder / "graph.onnx"
-    graphs = [last]
+    events = str(folder / "events")
+
+    def optimised(**changed: Any) -> tuple[Session, onnx.ModelProto, bool]:
+        path = folder / f"{len(list(folder.glob('*.onnx')))}.onnx"
+        session = worker.load(model, name=name, **{**options, "graph": str(path), **changed})
+        session.description  # noqa: B018 - waits for the file
+        proto = onnx.load(path, load_external_data=False)
+        return session, proto, _name_nodes(proto)
+
     try:
+        graphs = []
         if options.get("optimize") == "all":
             # what level "all" renames (memory layouts) is found through the graph of the level below
-            graphs.insert(0, folder / "extended.onnx")
-            below = {**options, "optimize": "extended", "prepack": False, "graph": str(graphs[0])}
-            loaded = worker.load(model, name=name, **below)
-            loaded.description  # noqa: B018 - waits for the file
-            loaded.close()
-        session = worker.load(model, name=name, events=events, graph=str(last), **options)
-        session.description  # noqa: B018
-        return session, graphs, ""
+            below, graph, _ = optimised(optimize="extended", prepack=False)
+            below.close()
+            graphs.append(graph)
+        session, last, renamed = optimised(events=events)
+        if renamed:
+            # the runtime left nodes without a name: what it made of the model runs once more, with names
+            session.close()
+            reload = {**options, "optimize": "none", "events": events}
+            session = worker.load(_with_weights_in(last, folder), name=name, **reload)
+            session.description  # noqa: B018
+        return session, [*graphs, last], ""
     except BackendFailed as error:
         session = worker.load(model, name=name, events=events, **options)
         return session, [], f"the runtime could not write its optimised graph: {error}"
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _graphs(attribute.g)
+
+
+def _name_nodes(proto: onnx.ModelProto) -> bool:
+    """Give each node a name of its own; whether one had none."""
+    seen: set[str] = set()
+    changed = False
+    for graph in _graphs(proto.graph):
+        for node in graph.node:
+            if not node.name or node.name in seen:
+                changed = True
+                node.name = f"{node.name or node.op_type}_{next((o for o in node.output if o), len(seen))}"
+            seen.add(node.name)
+    return changed
+
+
+def _with_weights_in(proto: onnx.ModelProto, folder: Path) -> bytes:
+    """The model with the absolute paths of its weights, as the worker reads them."""
+    located = onnx.ModelProto()
+    located.CopyFrom(proto)
+    for graph in _graphs(located.graph):
+        for tensor in graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = str((folder / entry.value).absolute()).lstrip("/")
+    return located.SerializeToString()

@@ -71,7 +71,7 @@ class Profile:
     @property
     def mapped(self) -> float:
         """Share of `sum_ms` in layers that are joined to ONNX nodes, 0 to 1."""
-        return 1.0 - float(self.unmapped["share"].sum())
+        return round(1.0 - float(self.unmapped["share"].sum()), 9)
 
     @cached_property
     def table(self) -> pd.DataFrame:

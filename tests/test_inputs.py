@@ -265,6 +265,14 @@ def test_a_scalar_that_nothing_tells_is_asked_for_by_name():
     assert item["level"] == 5 and item["level"].dtype == np.int64 and item["x"].shape == (2,)
 
 
+def test_inputs_that_would_fill_the_memory_are_not_made(single):
+    message = refusal(single, shapes={"batch": 1 << 40})
+    assert message.endswith(
+        "input 'x' of shape [1099511627776, 3] would take 1.3e+13 bytes, more than 1.1e+09; "
+        "give the data, or other sizes in shapes="
+    )
+
+
 def test_a_sampling_rate_is_known_by_its_name():
     assert first("g (int64 sample_rate) => (int64 y) { y = Neg(sample_rate) }")["sample_rate"] == 16000
 

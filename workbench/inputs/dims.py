@@ -22,7 +22,7 @@ Sizes = dict[Key, int]
 
 _SEQUENCE, _PAST, _IMAGE, _SMALLEST_IMAGE = 16, 8, 256, 8
 _COMMON = (512, 256, 224, 128, 64, 32, 320, 640, 576, 1024, 2048, 2, 3, 4, 8, 48, 80, 96, 100)
-_ATTEMPTS, _SECONDS = 1000, 20.0
+_ATTEMPTS, _SECONDS = 500, 10.0
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,

@@ -19,6 +19,7 @@ In this order, for every input:
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Protocol
@@ -36,6 +37,7 @@ from .walk import Walk
 
 _WORDS = np.array(["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "again"], object)
 _TURNS = 3
+_LARGEST = 1 << 30  # bytes of one generated input: more is a mistake, or a model made to exhaust the memory
 _SEGMENT = r"token_?type|segment"
 _WHOLE_RANGE = {
     "int8": (-128, 128),
@@ -98,10 +100,19 @@ class Generator:
             sizes = self._dims.choose(self._refusal, hints)
         else:
             sizes = self._dims.known
-        return self._concrete(sizes)
+        shapes = self._concrete(sizes)
+        if large := self._too_large(shapes):
+            raise InputError(
+                f"cannot make inputs for {self._model.name}: {large}; "
+                f"give the data, or other sizes in shapes="
+            )
+        return shapes
 
     def _refusal(self, sizes: Sizes) -> tuple[str | None, int]:
-        shapes = {**self._concrete(sizes), **{name: value.shape for name, value in self._given.items()}}
+        made = self._concrete(sizes)
+        if self._dims.open() and (large := self._too_large(made)):
+            return large, 0
+        shapes = {**made, **{name: value.shape for name, value in self._given.items()}}
         small = {name: value for name, value in self._given.items() if value.size <= 16}
         self._walk = Walk(self._proto, shapes, {**small, **self._scalars})
         return (self._walk.refused if self._dims.open() else None), self._walk.steps
@@ -117,6 +128,14 @@ class Generator:
                 )
             shapes[info.name] = tuple(dim if isinstance(dim, int) else 1 for dim in shape)
         return shapes
+
+    def _too_large(self, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+        for name, shape in shapes.items():
+            size = math.prod(shape) * self._dtypes[name].itemsize
+            if size > _LARGEST:
+                made = f"input {name!r} of shape {list(shape)}"
+                return f"{made} would take {size:.2g} bytes, more than {_LARGEST:.2g}"
+        return None
 
     def _scalar(self, info: TensorInfo) -> np.ndarray | None:
         """The value of a single integer, where it follows from the graph or from its name."""
@@ -139,7 +158,12 @@ class Generator:
             value = 16000
         elif not (uses.lengths or uses.choices or _named_mask(info) or _named_length(info)):
             raise InputError(self._ask(info))
-        return None if value is None else np.full([1] * len(info.shape or ()), value, self._dtypes[info.name])
+        if value is None:
+            return None
+        limits = ml_dtypes.iinfo(self._dtypes[info.name])
+        if not limits.min <= value <= limits.max:
+            raise InputError(self._ask(info))
+        return np.full([1] * len(info.shape or ()), value, self._dtypes[info.name])
 
     def _ask(self, info: TensorInfo) -> str:
         others = "".join(f", {other.name!r}: None" for other in self._model.inputs if other.name != info.name)

@@ -163,7 +163,7 @@ class Tracer:
         return []
 
     def _note_index(self, uses: Uses, node: onnx.NodeProto, position: int, offset: int) -> None:
-        op, inputs = node.op_type, node.input
+        op, inputs = node.op_type, [*node.input, "", "", "", ""]  # a broken node may lack some
         whole = {attribute.name: attribute.i for attribute in node.attribute}
         axis = whole.get("axis", 0)
         if op in ("Gather", "GatherElements", "ScatterElements", "Scatter") and position == 1:
@@ -191,7 +191,7 @@ class Tracer:
             if node.op_type == "Reshape":
                 target = [int(dim) for dim in _flat(self.value(name)) if dim > 0]
                 sizes |= {*target, math.prod(target)}
-            elif node.op_type == "Conv" and other == 1:
+            elif node.op_type == "Conv" and other == 1 and len(tensor.dims) > 1:
                 sizes.add(tensor.dims[1] * next((a.i for a in node.attribute if a.name == "group"), 1))
         return {size for size in sizes if size > 1}
 

@@ -44,6 +44,9 @@ def profile(
 ) -> Profile:
     """Measure a model layer by layer on a runtime, as the runtime really executes it (fused).
 
+    The runtime writes what it made of the model, with the weights, to a temporary folder for the time of this
+    call: that is how its layers are joined to the model's nodes.
+
     Args:
         model: a Model, or anything that `workbench.load` takes.
         backend: name of the runtime.

@@ -15,13 +15,8 @@ Tensor = tuple[int, str]
 
 # Without inputs and yet not a constant: each run makes other values.
 _RANDOM = {
-    "RandomNormal",
-    "RandomUniform",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Multinomial",
-    "Bernoulli",
-}
+    "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli",
+}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -147,19 +142,19 @@ class Graph:
         return self.bodies[tensor[0]].initializers.get(tensor[1])
 
     def between(
-        self, outputs: list[Tensor], stop: set[Tensor], limit: int = 1 << 30
+        self, outputs: list[Tensor], *stops: set[Tensor], limit: int | None = None
     ) -> tuple[list[Op], set[Tensor]]:
-        """The ops from which `outputs` are computed, walking back to the tensors in `stop`.
+        """The ops from which `outputs` are computed, walking back to the tensors in `stops`.
 
         Ops that only make constants are left out (unless all `outputs` are constants). Returns the ops and
-        where the walk ended: tensors of `stop` that were reached, and inputs of a graph. The walk is given up
-        (no ops) when more than `limit` ops are found.
+        where the walk ended: tensors of `stops` that were reached, and inputs of a graph. The walk is given
+        up (no ops) when more than `limit` ops are found.
         """
         ops: dict[int, Op] = {}
-        ends = {t for t in outputs if t in stop}
-        todo = [t for t in outputs if t not in stop]
-        skip = set() if self.constants.issuperset(todo) else self.constants
-        seen = set(todo)
+        ends: set[Tensor] = set()
+        todo = list(outputs)
+        skip = set() if self.constants.issuperset(outputs) else self.constants
+        seen = set(outputs)
         while todo:
             op = self.producer.get(tensor := todo.pop())
             if op is None:
@@ -168,12 +163,14 @@ class Graph:
             if id(op) in ops:
                 continue
             ops[id(op)] = op
-            if len(ops) > limit:
+            if limit is not None and len(ops) > limit:
                 return [], ends
             for read in op.reads:
-                if read in stop:
+                if read in seen or read in skip:
+                    continue
+                if any(read in stop for stop in stops):
                     ends.add(read)
-                elif read not in seen and read not in skip:
+                else:
                     seen.add(read)
                     todo.append(read)
         return list(ops.values()), ends

@@ -27,7 +27,6 @@ _ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "
 _NCHWC = re.compile(r"^(.*?)(?:_bn|_mul)?_nchwc(?:_token_\d+)?$")
 _INLINED = "_inlfunc_"  # tensors in the body of a function that the runtime inlined
 _RENAMED = re.compile(r"(?:/duplicated|_token_\d+)$")
-_FAR = 300  # a layer that seems to stand for more nodes than this was not understood
 
 EXACT, SHARED, BEFORE, AFTER = "exact", "shared", "inserted before", "inserted after"
 
@@ -200,15 +199,16 @@ class _Match:
 
     def _region(self, op: Op) -> list[Op]:
         """The nodes of `a` between what this layer reads and what it makes."""
-        outputs = [self.same[t] for t in op.outputs if t in self.same]
         inputs = {self.same[t] for t in op.reads if t in self.same}
-        if not outputs or all(t in inputs for t in outputs):
+        made = [self.same[t] for t in op.outputs if t in self.same]
+        outputs = [t for t in dict.fromkeys(made) if t not in inputs]
+        if not outputs:
             return []
-        near, ends = self.a.between(outputs, (self.known - set(outputs)) | inputs, _FAR)
+        near, ends = self.a.between(outputs, inputs, self.known)
         if ends <= inputs:
             return near
         # a tensor that some other layer makes as well lies in between: this layer computes it once more
-        far, ends = self.a.between(outputs, inputs, 4 * len(near) + 8)
+        far, ends = self.a.between(outputs, inputs, limit=4 * len(near) + 8)
         return far if far and ends <= inputs else near
 
     def _shared(self, op: Op) -> tuple[list[Op], str]:

@@ -677,6 +677,7 @@ def test_conversions_that_keep_the_values(given, kind, expected):
         ([0.5, 1.0], "int64", "a value does not fit int64"),
         (np.array([1e6, 1.0]), "float16", "a value is too large for float16"),
         (np.array([1, 2]), "string", "not all of it is text"),
+        (np.array([b"a", b"b"]), "string", "not all of it is text"),
     ],
 )
 def test_conversions_that_would_change_values_are_refused(given, kind, why):

@@ -83,7 +83,7 @@ def _array(value: Any, info: TensorInfo, shape: Any, where: str, model: str) -> 
         ) from error
     cast = _cast(array, expected, python_number=isinstance(value, int | float | list))
     if isinstance(cast, str):
-        advice = f"convert it with .astype({info.dtype!r})" if info.dtype != "string" else "give str objects"
+        advice = f"convert it with .astype({info.dtype!r})" if info.dtype != "string" else "give str values"
         raise InputError(
             f"{where}: input {info.name!r}: got {array.dtype}{list(array.shape)}, "
             f"expected {info.dtype} ({cast}); {advice}"
@@ -110,7 +110,7 @@ def _cast(array: np.ndarray, expected: np.dtype[Any], python_number: bool) -> np
     if array.dtype == expected and array.dtype.kind != "O":
         return array.astype(expected, copy=False)
     if expected.kind == "O":
-        texts = array.dtype.kind in "US" or all(isinstance(text, str | bytes) for text in array.reshape(-1))
+        texts = array.dtype.kind == "U" or all(isinstance(text, str) for text in array.reshape(-1))
         return array.astype(object) if texts else "not all of it is text"
     if array.dtype.kind in "OUSMm":
         return "it holds no numbers"

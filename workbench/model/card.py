@@ -114,7 +114,10 @@ def text(s: Summary) -> str:
     lines += _section("operators", [(n, c, "█" * max(1, round(BAR * c / most))) for n, c in _operators(s)])
     rows = [(w.dtype, number(w.parameters), size(w.bytes), f"{w.tensors} tensors") for w in s.weights]
     lines += _section("weights", rows)
-    share = [(h.node, h.op_type, f"{number(h.macs)} MACs", f"{h.macs / s.macs:.1%}") for h in s.heaviest]
+    share = [
+        (h.node, h.op_type, f"{number(h.macs)} MACs", f"{h.macs / (s.macs or h.macs):.1%}")
+        for h in s.heaviest
+    ]
     lines += _section("heaviest nodes", share)
     lines += _section("largest activations", [(str(i), size(i.bytes or 0)) for i in s.largest[:_MORE]])
     lines += ["", *remarks(s)] if remarks(s) else []

@@ -43,8 +43,6 @@ def check_model(proto: onnx.ModelProto, what: str) -> None:
             _check_function(function)
     except _Unsound as problem:
         raise ModelError(f"{what}: {problem}") from None
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{what}: a name in it is not UTF-8 text; the file is damaged") from error
 
 
 class _Unsound(Exception):
@@ -61,6 +59,15 @@ def _check_version(proto: onnx.ModelProto) -> None:
         raise _Unsound(
             f"it has ONNX IR version {proto.ir_version}; expected 1 to {onnx.IR_VERSION}; it is damaged"
         )
+    opsets = [
+        *proto.opset_import,
+        *(opset for function in proto.functions for opset in function.opset_import),
+    ]
+    for opset in opsets:
+        if not 0 < opset.version < 1 << 31:
+            raise _Unsound(
+                f"it has version {opset.version} of opset {opset.domain or 'ai.onnx'!r}; it is damaged"
+            )
 
 
 def _check_graph(graph: onnx.GraphProto, outer: frozenset[str], scope: str) -> None:
@@ -101,6 +108,8 @@ def _check_function(function: onnx.FunctionProto) -> None:
 
 
 def _define(names: dict[str, str], name: str, kind: str, where: str) -> None:
+    if isinstance(name, bytes):
+        raise _Unsound(f"the name {name[:40]!r} of {_a(kind)}{where} is not UTF-8 text; the file is damaged")
     if not name:
         raise _Unsound(f"{kind} number {len(names)}{where} has no name")
     if name in names:
@@ -115,6 +124,11 @@ def _a(kind: str) -> str:
 def _check_nodes(nodes: Nodes, local: dict[str, str], outer: frozenset[str], scope: str, where: str) -> None:
     given = set(local)
     for node in nodes:
+        for text in (node.op_type, node.domain, node.overload, node.name, *node.input):
+            if isinstance(text, bytes):
+                raise _Unsound(
+                    f"the name {text[:40]!r} at a node{where} is not UTF-8 text; the file is damaged"
+                )
         for name in node.output:
             if name:
                 _define(local, name, f"output of {_label(node)}", where)
@@ -141,6 +155,10 @@ def _check_attribute(
     attribute: onnx.AttributeProto, visible: frozenset[str], scope: str, where: str
 ) -> set[str]:
     """Check an attribute; returns the names from outside that bodies in it read."""
+    if isinstance(attribute.name, bytes):
+        raise _Unsound(
+            f"the attribute name {attribute.name[:40]!r} at {scope} is not UTF-8 text; it is damaged"
+        )
     if attribute.type == _A.UNDEFINED and not attribute.ref_attr_name:
         attribute.type = _guess_type(attribute)
     if attribute.type in (_A.SPARSE_TENSOR, _A.SPARSE_TENSORS):

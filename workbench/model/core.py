@@ -246,4 +246,7 @@ class Model:
 
 
 def _info(value: ir.Value) -> TensorInfo:
-    return from_value_info(ir.to_proto(value))
+    try:
+        return from_value_info(ir.to_proto(value))
+    except ir.serde.SerdeError as error:
+        raise ModelError(f"cannot encode the type of {value.name!r}: {error}") from error

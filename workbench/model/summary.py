@@ -15,6 +15,7 @@ from .costs import UNKNOWN
 from .info import TensorInfo
 from .proto import for_checker
 from .scopes import initializers, nodes
+from .walk import find_schema
 
 if TYPE_CHECKING:
     from .core import Model
@@ -144,7 +145,7 @@ def findings(model: ir.Model) -> list[str]:
     unknown = Counter(
         _operator(node)
         for node in nodes(model)
-        if node.op_identifier() not in model.functions and not _has_schema(node, model)
+        if node.op_identifier() not in model.functions and not _is_known(node, model)
     )
     if unknown:
         found.append(
@@ -158,10 +159,6 @@ def findings(model: ir.Model) -> list[str]:
     return found
 
 
-def _has_schema(node: ir.Node, model: ir.Model) -> bool:
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    try:
-        onnx.defs.get_schema(node.op_type, model.opset_imports.get(node.domain, 1), domain)
-    except onnx.defs.SchemaError:
-        return False
-    return True
+def _is_known(node: ir.Node, model: ir.Model) -> bool:
+    version = model.opset_imports.get(node.domain, 1)
+    return find_schema(node.op_type, version, node.domain) is not None

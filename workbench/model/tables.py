@@ -32,8 +32,8 @@ def nodes(model: Model, walk: Walk) -> pd.DataFrame:
                     "inputs": tuple(value.name if value is not None else "" for value in node.inputs),
                     "outputs": tuple(value.name for value in node.outputs),
                     "scope": scope,
-                    "macs": cost.macs if cost else None,
-                    "bytes": cost.bytes if cost else None,
+                    "macs": _int64(cost.macs if cost else None),
+                    "bytes": _int64(cost.bytes if cost else None),
                 }
             )
     columns = ["node", "op_type", "domain", "inputs", "outputs", "scope", "macs", "bytes"]
@@ -55,7 +55,7 @@ def tensors(model: Model, walk: Walk) -> pd.DataFrame:
                 "tensor": key,
                 "dtype": info.dtype,
                 "shape": info.shape,
-                "bytes": info.bytes,
+                "bytes": _int64(info.bytes),
                 "kind": kind,
                 "producer": producer.name if producer is not None else "",
                 "consumers": tuple(dict.fromkeys(user.name for user, _ in value.uses())),
@@ -63,6 +63,11 @@ def tensors(model: Model, walk: Walk) -> pd.DataFrame:
             }
     columns = ["tensor", "dtype", "shape", "bytes", "kind", "producer", "consumers", "scope"]
     return pd.DataFrame(list(rows.values()), columns=columns).astype({"bytes": "Int64"}).set_index("tensor")
+
+
+def _int64(count: int | None) -> int | None:
+    """A count for a column of 64 bits; what does not fit is as good as not known."""
+    return count if count is not None and count < 1 << 63 else None
 
 
 def _values(graph: ir.Graph | ir.Function) -> list[tuple[ir.Value, str]]:

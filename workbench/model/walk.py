@@ -178,7 +178,7 @@ class Scope:
 
     def _infer(self, node: NodeProto) -> None:
         """Let onnx infer the outputs of a node; what it cannot is left out."""
-        schema = _schema(node.op_type, self.opsets.get(node.domain, self.opsets.get("", 0)), node.domain)
+        schema = find_schema(node.op_type, self.opsets.get(node.domain, self.opsets.get("", 0)), node.domain)
         if schema is None or any(name and name not in self.types for name in node.input):
             return
         inputs = {name: self.types[name] for name in node.input if name}
@@ -282,7 +282,8 @@ def _resolve(node: NodeProto, attributes: Mapping[str, AttributeProto]) -> NodeP
 
 
 @lru_cache(maxsize=4096)
-def _schema(op_type: str, version: int, domain: str) -> onnx.defs.OpSchema | None:
+def find_schema(op_type: str, version: int, domain: str) -> onnx.defs.OpSchema | None:
+    """onnx's definition of an operator, None when it has none."""
     try:
         return onnx.defs.get_schema(op_type, version, "" if domain in _ONNX else domain)
     except onnx.defs.SchemaError:

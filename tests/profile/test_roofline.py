@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from pathlib import Path
 
 import pytest
+import real_models
 
+import workbench as wb
 from workbench.backends import Worker
 from workbench.profile import Peaks, roofline
 
@@ -91,3 +94,20 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(roofline, "_measure", lambda worker, threads: (1e9, 2e9, 3e9, 0.001, ()))
     assert Peaks.measure().bytes_per_s == 3e9
+
+
+def test_old_peaks_that_many_layers_exceed_are_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured = iter([(1e6, 1e6, 1e6, 0.001, ()), (1e12, 1e12, 1e11, 0.002, ())])
+    monkeypatch.setattr(roofline, "_measure", lambda worker, threads: next(measured))
+    take = functools.partial(wb.profile, real_models.find("residual_block"), runs=1, warmup=1, progress=False)
+    first = take()
+    assert first.peaks.flops == 1e6 and first.table["above_peak"].sum() > 3
+    assert take().peaks == first.peaks  # measured a moment ago
+    (file,) = (tmp_path / "workbench").iterdir()
+    file.write_text(json.dumps({**json.loads(file.read_text()), "date": "2020-01-01T00:00:00Z"}))
+    again = take()
+    assert (again.peaks.flops, again.peaks.overhead_ms) == (1e12, 0.001)  # the better of both
+    assert not again.table["above_peak"].any()

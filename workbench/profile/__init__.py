@@ -77,9 +77,9 @@ def profile(
                 worker, proto, feed, name=model.name, nbytes=proto.ByteSize(), runs=runs, warmup=warmup,
                 options=options, tick=bar.update,
             )  # fmt: skip
-        peaks = peaks or Peaks.measure(backend, threads=threads, worker=worker)
+        layers = records(recording, proto, feed)
+        peaks = peaks or _peaks(layers, backend, threads, worker)
         meta = {"runtime": backend, "version": worker.version, "provider": "CPUExecutionProvider"}
-    layers = records(recording, proto, feed)
     noise = max(
         spread([float(np.median(block)) for block in kind])
         for kind in (recording.latency, recording.recorded)
@@ -104,6 +104,15 @@ def profile(
     )
 
 
+def _peaks(layers: list[dict[str, Any]], backend: str, threads: int | None, worker: Worker) -> Peaks:
+    """Those of the cache, measured again when many layers are faster: the machine was busy then."""
+    peaks = Peaks.measure(backend, threads=threads, worker=worker)
+    above = sum(layer["ms"] for layer in layers if peaks.judge(layer)["above_peak"])
+    if above > 0.1 * sum(layer["ms"] for layer in layers) and peaks.age_s > 600:
+        peaks = Peaks.measure(backend, threads=threads, worker=worker, refresh=True)
+    return peaks
+
+
 def _circumstances(recording: Recording, feed: Mapping[str, np.ndarray]) -> dict[str, Any]:
     plain, recorded = recording.warmup
     return {
@@ -113,7 +122,7 @@ def _circumstances(recording: Recording, feed: Mapping[str, np.ndarray]) -> dict
         "recorded_ms": float(np.median(np.concatenate(recording.recorded))),
         "machine": machine(),
         "clock": "time.perf_counter (latency), the runtime's profiler in whole µs (layers)",
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "inputs": {
             name: f"{array.dtype.name}[{','.join(map(str, array.shape))}]" for name, array in feed.items()
         },

@@ -74,8 +74,8 @@ def not_executed(layers: list[dict[str, Any]], proto: onnx.ModelProto) -> list[d
         if graph.constants.issuperset(op.outputs):
             reason = "constant: computed when the model was loaded"
         elif op.body:
-            owner = graph.bodies[op.body].owner
-            reason = f"in a body of {owner!r}: branch not taken, no iteration, or inlined or removed by the runtime"
+            reason = f"in a body of {graph.bodies[op.body].owner!r}: "
+            reason += "branch not taken, no iteration, or inlined or removed by the runtime"
         missing.append({"node": op.name, "op_type": op.op_type, "reason": reason})
     return missing
 

@@ -7,6 +7,7 @@ least the time that the runtime needs for any layer at all.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import hashlib
 import json
@@ -33,6 +34,7 @@ _FOOTPRINTS = (192 << 10, 768 << 10, 3 << 20, 12 << 20, 144 << 20)
 _CHAIN = 64
 _ROUNDS, _SECONDS = 3, 0.1
 _FORMAT = 3
+_DATE = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Peaks:
         threads: of the runtime (0: its own choice).
         machine: processor and number of cores.
         runtime: name and version.
-        date: when it was measured (ISO 8601).
+        date: when it was measured (UTC, ISO 8601).
     """
 
     flops: float
@@ -95,7 +97,7 @@ class Peaks:
             known = cls(**json.loads(path.read_text()))
         if known and not refresh:
             return known
-        peaks = cls(*_measure(worker, threads), **about, date=time.strftime("%Y-%m-%dT%H:%M:%S"))
+        peaks = cls(*_measure(worker, threads), **about, date=time.strftime(_DATE, time.gmtime()))
         peaks = peaks._or(known) if known else peaks
         with contextlib.suppress(OSError):  # the cache saves time only: a read-only home is no reason to fail
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +108,11 @@ class Peaks:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "caches", tuple((int(size), float(rate)) for size, rate in self.caches))
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since these were measured; 0 for peaks without a date."""
+        return time.time() - calendar.timegm(time.strptime(self.date, _DATE)) if self.date else 0.0
 
     def _or(self, other: Peaks) -> Peaks:
         """The better of both."""

@@ -36,7 +36,9 @@ def measure(a, b) -> dict[str, float]:
     return m.result()
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ml_dtypes.bfloat16, "int8", "int32", "int64", "uint8"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "float32", "float64", ml_dtypes.bfloat16, "int8", "int32", "int64", "uint8"]
+)
 @pytest.mark.parametrize("size", [1, 7, BLOCK - 1, BLOCK, 2 * BLOCK + 12345])
 def test_equals_plain_numpy(dtype, size):
     rng = np.random.default_rng(size)
@@ -85,7 +87,8 @@ def test_equal_arrays():
     got = measure(a, a.copy())
     assert got == {
         "max_abs": 0.0, "mean_abs": 0.0, "max_rel": 0.0, "mean_rel": 0.0, "cosine": 1.0, "snr_db": math.inf,
-        "nan": 0, "inf": 0, "ref_nan": 0, "ref_inf": 0, "ref_min": -2.0, "ref_max": 5.0, "cand_min": -2.0, "cand_max": 5.0,
+        "nan": 0, "inf": 0, "ref_nan": 0, "ref_inf": 0,
+        "ref_min": -2.0, "ref_max": 5.0, "cand_min": -2.0, "cand_max": 5.0,
     }  # fmt: skip
 
 
@@ -99,7 +102,12 @@ def test_zeros_in_the_reference_are_left_out_of_relative_measures():
 
 @pytest.mark.parametrize(
     ("a", "b", "cosine", "snr"),
-    [([0, 0], [0, 0], 1.0, math.inf), ([0, 0], [1, 0], 0.0, -math.inf), ([1, 0], [0, 0], 0.0, 0.0), ([1, 2], [-1, -2], -1.0, None)],
+    [
+        ([0, 0], [0, 0], 1.0, math.inf),
+        ([0, 0], [1, 0], 0.0, -math.inf),
+        ([1, 0], [0, 0], 0.0, 0.0),
+        ([1, 2], [-1, -2], -1.0, None),
+    ],
 )
 def test_degenerate_directions(a, b, cosine, snr):
     got = measure(np.array(a, "f4"), np.array(b, "f4"))

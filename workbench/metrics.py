@@ -235,7 +235,10 @@ def _dot(a: np.ndarray, b: np.ndarray) -> float:
     rest = float(np.dot(a[whole:], b[whole:]))
     if not whole:
         return rest
-    return float(np.vecdot(a[:whole].reshape(-1, _ROW), b[:whole].reshape(-1, _ROW)).sum(dtype=np.float64)) + rest
+    return (
+        float(np.vecdot(a[:whole].reshape(-1, _ROW), b[:whole].reshape(-1, _ROW)).sum(dtype=np.float64))
+        + rest
+    )
 
 
 def _is_one(array: np.ndarray) -> bool:

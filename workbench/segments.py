@@ -7,18 +7,27 @@ of its nodes. The graph is never changed; pieces share nothing with it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import onnx
 from onnx import TensorProto
 
 from .errors import ModelError, NotInModelError
-from .model.info import DTYPES
+from .model.info import DTYPES, nbytes
 
-_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-_ELEMENT = {name: number for number, name in DTYPES.items()} | {"object": TensorProto.STRING, "str": TensorProto.STRING}
+_RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+}
+_ELEMENT = {name: number for number, name in DTYPES.items()} | {
+    "object": TensorProto.STRING,
+    "str": TensorProto.STRING,
+}
 _NAMES = {code: name for name, code in _ELEMENT.items() if name != "str"}
 _SEQUENCES = {
     "SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceMap", "SplitToSequence",
@@ -72,7 +81,9 @@ class Graph:
     def __init__(self, proto: onnx.ModelProto):
         self.proto = proto
         graph = proto.graph
-        self.weights: dict[str, onnx.TensorProto | onnx.SparseTensorProto] = {t.name: t for t in graph.initializer}
+        self.weights: dict[str, onnx.TensorProto | onnx.SparseTensorProto] = {
+            t.name: t for t in graph.initializer
+        }
         self.weights.update((t.values.name, t) for t in graph.sparse_initializer)
         self.inputs = tuple(v.name for v in graph.input if v.name not in self.weights)
         self.dtypes = {v.name: _NAMES.get(v.type.tensor_type.elem_type, "") for v in graph.input}
@@ -84,7 +95,8 @@ class Graph:
         for node in self.nodes:
             for name in node.outputs:
                 if name in self.producer:
-                    raise ModelError(f"tensor {name!r} is made by two nodes: {self.producer[name].name!r}, {node.name!r}")
+                    first = self.producer[name].name
+                    raise ModelError(f"tensor {name!r} is made by two nodes: {first!r} and {node.name!r}")
                 self.producer[name] = node
         self.order = self._sorted()
         known = {*self.weights, *self.constants}
@@ -116,7 +128,9 @@ class Graph:
                     continue
                 for name in missing:
                     if name not in self.producer:
-                        raise ModelError(f"node {node.name!r} reads tensor {name!r}, which nothing in the graph makes")
+                        raise ModelError(
+                            f"node {node.name!r} reads tensor {name!r}, which nothing in the graph makes"
+                        )
                 todo = {self.producer[name].index: self.producer[name] for name in missing}
                 stack.extend(reversed(todo.values()))
         return order
@@ -143,7 +157,7 @@ class Graph:
     def weight_bytes(self, name: str) -> int:
         """Bytes of an initializer; 0 for other tensors (also for Constant nodes)."""
         weight = self.weights.get(name)
-        return math.prod(weight.dims) * 4 if isinstance(weight, TensorProto) else 0
+        return nbytes(DTYPES[weight.data_type], tuple(weight.dims)) if isinstance(weight, TensorProto) else 0
 
     @cached_property
     def consumers(self) -> dict[str, list[Node]]:
@@ -162,7 +176,9 @@ class Graph:
         placed: set[int] = set()
 
         def place(node: Node) -> None:
-            for i in sorted(self.ancestors(node, lambda n: n.constant and n.index not in placed), key=rank.__getitem__):
+            for i in sorted(
+                self.ancestors(node, lambda n: n.constant and n.index not in placed), key=rank.__getitem__
+            ):
                 placed.add(i)
                 result.append(self.nodes[i])
             placed.add(node.index)
@@ -176,7 +192,7 @@ class Graph:
                 place(node)
         return result
 
-    def ancestors(self, node: Node, through) -> set[int]:
+    def ancestors(self, node: Node, through: Callable[[Node], bool]) -> set[int]:
         """Indices of the nodes upstream of `node` that satisfy `through`, reached through such nodes only."""
         found: set[int] = set()
         stack = [node]
@@ -267,7 +283,9 @@ def with_outputs(proto: onnx.ModelProto, outputs: str | Iterable[str]) -> onnx.M
     else:
         names = list(outputs)
         for name in names:
-            if not any(name in known for known in (graph.producer, graph.inputs, graph.weights, graph.constants)):
+            if not any(
+                name in known for known in (graph.producer, graph.inputs, graph.weights, graph.constants)
+            ):
                 raise NotInModelError(f"the model has no tensor {name!r}")
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)

@@ -47,10 +47,14 @@ def test_two_mappings_see_the_same_array():
     os.close(fd)
     block = ours.store(np.arange(12.0).reshape(3, 4))
     assert block == Block("shared", 3, 0, "float64", (3, 4))
-    np.testing.assert_array_equal(theirs.view(block.place, block.dtype, block.shape), np.arange(12.0).reshape(3, 4))
+    np.testing.assert_array_equal(
+        theirs.view(block.place, block.dtype, block.shape), np.arange(12.0).reshape(3, 4)
+    )
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, np.bool_, np.int64, np.uint8])
+@pytest.mark.parametrize(
+    "dtype", [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, np.bool_, np.int64, np.uint8]
+)
 def test_dtypes_keep_their_bits(region, dtype):
     array = np.array([0, 1, 1, 0], dtype)
     block = region.store(array)

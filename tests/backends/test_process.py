@@ -25,7 +25,9 @@ def model(*nodes, inputs=("x",), outputs=("y",), dtype=TensorProto.FLOAT) -> byt
         [helper.make_tensor_value_info(n, dtype, None) for n in inputs],
         [helper.make_tensor_value_info(n, dtype, None) for n in outputs],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
 
 
 DOUBLE = model(helper.make_node("Add", ["x", "x"], ["y"], "double"))
@@ -43,13 +45,18 @@ FOREVER = helper.make_node(
             helper.make_tensor_value_info("c", TensorProto.BOOL, []),
             helper.make_tensor_value_info("v", TensorProto.FLOAT, [1]),
         ],
-        [helper.make_tensor_value_info("c2", TensorProto.BOOL, []), helper.make_tensor_value_info("v2", TensorProto.FLOAT, [1])],
+        [
+            helper.make_tensor_value_info("c2", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v2", TensorProto.FLOAT, [1]),
+        ],
     ),
 )
 
 
 def endless() -> bytes:
-    count = helper.make_node("Constant", [], ["n"], value=helper.make_tensor("n", TensorProto.INT64, [], [1 << 60]))
+    count = helper.make_node(
+        "Constant", [], ["n"], value=helper.make_tensor("n", TensorProto.INT64, [], [1 << 60])
+    )
     return model(count, FOREVER)
 
 
@@ -86,7 +93,9 @@ def test_outputs_outlive_the_worker():
 
 
 def test_strings_and_uniform_results(worker):
-    session = worker.load(model(helper.make_node("Identity", ["x"], ["y"]), dtype=TensorProto.STRING), optimize="none")
+    session = worker.load(
+        model(helper.make_node("Identity", ["x"], ["y"]), dtype=TensorProto.STRING), optimize="none"
+    )
     assert session.run({"x": np.array(["ä", "b"], object)})["y"].tolist() == ["ä", "b"]
     session = worker.load(DOUBLE)
     y = session.run({"x": np.full((300, 400), 3, "f4")})["y"]
@@ -126,11 +135,15 @@ def test_errors_name_runtime_model_and_phase(worker):
 
 
 def test_a_runtime_that_is_not_there(tmp_path, monkeypatch):
-    with pytest.raises(BackendNotInstalled, match=r"nonesuch cannot be imported: No module named .*pip install trt-workbench"):
+    with pytest.raises(
+        BackendNotInstalled, match=r"nonesuch cannot be imported: No module named .*pip install trt-workbench"
+    ):
         Worker("nonesuch").version  # noqa: B018
 
 
-@pytest.mark.parametrize(("sent", "said"), [("SIGSEGV", "SIGSEGV"), ("SIGABRT", "SIGABRT"), ("SIGKILL", "out of memory")])
+@pytest.mark.parametrize(
+    ("sent", "said"), [("SIGSEGV", "SIGSEGV"), ("SIGABRT", "SIGABRT"), ("SIGKILL", "out of memory")]
+)
 def test_a_crash_is_an_error(worker, sent, said):
     session = worker.load(endless(), name="net")
     session.description  # noqa: B018
@@ -147,7 +160,9 @@ def test_a_hang_is_ended():
     with Worker("onnxruntime", timeout=1) as w:
         session = w.load(endless(), name="net")
         start = time.monotonic()
-        with pytest.raises(BackendTimeout, match=r"no answer within 1 s \(phase: run, model: 'net'\).*larger timeout="):
+        with pytest.raises(
+            BackendTimeout, match=r"no answer within 1 s \(phase: run, model: 'net'\).*larger timeout="
+        ):
             session.run({"x": np.ones(1, "f4")})
         assert time.monotonic() - start < 10
         assert gone(w.pid)
@@ -222,7 +237,9 @@ def test_external_weights_are_read_in_place(worker, tmp_path):
     weights = np.arange(4096, dtype="f4")
     (tmp_path / "w.bin").write_bytes(b"\0" * 128 + weights.tobytes())
     proto = onnx.ModelProto.FromString(model(helper.make_node("Add", ["x", "w"], ["y"])))
-    tensor = proto.graph.initializer.add(name="w", data_type=1, dims=[4096], data_location=TensorProto.EXTERNAL)
+    tensor = proto.graph.initializer.add(
+        name="w", data_type=1, dims=[4096], data_location=TensorProto.EXTERNAL
+    )
     for key, value in {"location": str(tmp_path / "w.bin")[1:], "offset": "128", "length": "16384"}.items():
         tensor.external_data.add(key=key, value=value)
     y = worker.load(proto.SerializeToString()).run({"x": np.ones(1, "f4")})["y"]

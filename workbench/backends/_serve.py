@@ -29,7 +29,9 @@ class Server:
         self.runtime = importlib.import_module(f"workbench.backends.{backend}").Runtime(**options)
         self.sessions: dict[int, Any] = {}
         self.lock = threading.Lock()
-        self.full: dict[Block, tuple[np.ndarray, set[int]]] = {}  # uniform blocks spread out, and their sessions
+        self.full: dict[
+            Block, tuple[np.ndarray, set[int]]
+        ] = {}  # uniform blocks spread out, and their sessions
 
     def load(self, session: int, model: Block, options: dict) -> dict:
         data = self.theirs.view(model.place, model.dtype, model.shape).tobytes()
@@ -44,7 +46,11 @@ class Server:
                 del self.full[block]
 
     def run(
-        self, session: int, feeds: dict[str, Block], outputs: list[str] | None, expected: dict[str, tuple[int, ...]]
+        self,
+        session: int,
+        feeds: dict[str, Block],
+        outputs: list[str] | None,
+        expected: dict[str, tuple[int, ...]],
     ) -> dict[str, Block]:
         loaded = self.sessions[session]
         placed: dict[int, tuple[Block, np.ndarray]] = {}
@@ -98,7 +104,9 @@ class Server:
         return Block("uniform", self.ours.number, element, array.dtype.name, array.shape)
 
 
-def main(backend: str, options: dict, parallel: int, pipe: int, lifeline: int, theirs: int, ours: int) -> None:
+def main(
+    backend: str, options: dict, parallel: int, pipe: int, lifeline: int, theirs: int, ours: int
+) -> None:
     """Serve until the other side closes the pipe."""
 
     def watch() -> None:  # ends a busy or hanging runtime when the notebook's process is gone

@@ -26,8 +26,18 @@ LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 _TYPES = {"float": "float32", "double": "float64", "string": "object", "float8e4m3fn": "float8_e4m3fn"}
-_TYPES |= {"float8e5m2": "float8_e5m2", "float8e4m3fnuz": "float8_e4m3fnuz", "float8e5m2fnuz": "float8_e5m2fnuz"}
-_CODES = {"bfloat16": 16, "float8_e4m3fn": 17, "float8_e4m3fnuz": 18, "float8_e5m2": 19, "float8_e5m2fnuz": 20}
+_TYPES |= {
+    "float8e5m2": "float8_e5m2",
+    "float8e4m3fnuz": "float8_e4m3fnuz",
+    "float8e5m2fnuz": "float8_e5m2fnuz",
+}
+_CODES = {
+    "bfloat16": 16,
+    "float8_e4m3fn": 17,
+    "float8_e4m3fnuz": 18,
+    "float8_e5m2": 19,
+    "float8_e5m2fnuz": 20,
+}
 
 
 @dataclass
@@ -123,7 +133,9 @@ class Runtime:
         if not known and not any(a.dtype.name in _CODES for a in feeds.values()):
             results = dict(zip(names, loaded.session.run(names, feeds), strict=True))
             if not loaded.varying and all(isinstance(a, np.ndarray) for a in results.values()):
-                loaded.shapes[key] = {n: a.shape for n, a in results.items() if a.size and a.dtype.kind != "O"}
+                loaded.shapes[key] = {
+                    n: a.shape for n, a in results.items() if a.size and a.dtype.kind != "O"
+                }
             return results
         try:
             return self._bound(loaded, feeds, names, known, place)
@@ -133,7 +145,9 @@ class Runtime:
             loaded.shapes, loaded.varying = {}, True
             return self.run(loaded, feeds, names, place)
 
-    def profile(self, loaded: Loaded, feeds: dict[str, np.ndarray], runs: int = 0, finish: bool = False) -> dict:
+    def profile(
+        self, loaded: Loaded, feeds: dict[str, np.ndarray], runs: int = 0, finish: bool = False
+    ) -> dict:
         """Run and time: ``ms`` of each run; with `finish`, end profiling and give the path of the ``events`` file."""
         names = list(loaded.outputs)
         dtypes = [*(array.dtype.name for array in feeds.values()), *loaded.outputs.values()]
@@ -157,7 +171,9 @@ class Runtime:
             for name, value in zip(names, binding.get_outputs(), strict=True):
                 if name not in results:
                     array = value.numpy()
-                    results[name] = array.view(dtype_of(loaded.outputs[name])) if name in loaded.outputs else array
+                    results[name] = (
+                        array.view(dtype_of(loaded.outputs[name])) if name in loaded.outputs else array
+                    )
         return {name: results[name] for name in names}
 
     def _bind(self, loaded: Loaded, feeds: dict, names: list[str], known: dict, place: Callable) -> tuple:

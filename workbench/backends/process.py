@@ -33,7 +33,11 @@ _START = (
     "from workbench.backends._serve import main; main(**a)"
 )
 # glibc: give memory back at once and keep one heap, so that the worker is as small as what it holds
-_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(1 << 20), "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+_MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+}
 _alive: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
@@ -51,7 +55,9 @@ class Worker:
         BackendError: the process could not be started.
     """
 
-    def __init__(self, backend: str = "onnxruntime", *, timeout: float = 600.0, parallel: int = 1, **options: Any):
+    def __init__(
+        self, backend: str = "onnxruntime", *, timeout: float = 600.0, parallel: int = 1, **options: Any
+    ):
         self.backend, self.timeout, self.parallel, self.options = backend, timeout, parallel, options
         self._version = ""
         self._count = 0
@@ -70,7 +76,15 @@ class Worker:
         regions = create(), create()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         fds = {"pipe": theirs.fileno(), "lifeline": life, "theirs": regions[0], "ours": regions[1]}
-        arguments = json.dumps({"backend": self.backend, "options": self.options, "parallel": self.parallel, "path": sys.path, **fds})
+        arguments = json.dumps(
+            {
+                "backend": self.backend,
+                "options": self.options,
+                "parallel": self.parallel,
+                "path": sys.path,
+                **fds,
+            }
+        )
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, arguments],
@@ -177,8 +191,9 @@ class Worker:
         if phase == "start":
             self._end(BackendCrashed(f"{self.backend} did not start", backend=self.backend, phase=phase))
             if kind in ("ImportError", "ModuleNotFoundError"):
+                how = f"pip install trt-workbench[{self.backend}]"
                 raise BackendNotInstalled(
-                    f"{self.backend} cannot be imported: {message}. Install it: pip install trt-workbench[{self.backend}]",
+                    f"{self.backend} cannot be imported: {message}. Install it: {how}",
                     backend=self.backend,
                     phase=phase,
                 )
@@ -271,7 +286,12 @@ class Session:
         `expected` shapes of outputs save the runtime a copy; a wrong one costs a second run, nothing else.
         `alone`: let nothing that is asked later begin before it is done.
         """
-        return self.worker._send("run alone" if alone else "run", (self.number, dict(feeds), outputs, dict(expected or {})), "run", self.name)
+        return self.worker._send(
+            "run alone" if alone else "run",
+            (self.number, dict(feeds), outputs, dict(expected or {})),
+            "run",
+            self.name,
+        )
 
     def result(self, number: int) -> dict[str, Block]:
         """Wait for a run: its outputs as blocks, to be read with `array` and given back with `free`."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..backends import Worker
 from ..errors import CompareError
 from ..inputs import feeds as make_feeds
-from ..model import Model, load
+from ..model import Model, TensorInfo, load
 from ..model.shapes import infer
 from ..segments import Graph
 from . import plan as planning
@@ -111,7 +111,7 @@ def _stream(
     except TypeError:  # an iterator: known at its end
         total = None
     with _bar(progress, total, plan, group) as tick:
-        stream = Stream(plan, tracks, tick, budget // 4, {n: i.shape for n, i in known.items() if i.concrete})
+        stream = Stream(plan, tracks, tick, budget // 4, _shapes(known))
         done = 0
         for batch in _batches(items, group):
             stream.run(batch, names)
@@ -140,7 +140,19 @@ def _inputs(a: Graph, b: Graph) -> dict[str, str]:
         return {name: name for name in a.inputs}
     if len(a.inputs) == len(b.inputs):
         return dict(zip(a.inputs, b.inputs, strict=True))
-    raise CompareError(f"the models have different inputs: {list(a.inputs)} and {list(b.inputs)}; edit one to match")
+    raise CompareError(
+        f"the models have different inputs: {list(a.inputs)} and {list(b.inputs)}; edit one to match"
+    )
+
+
+def _shapes(known: Mapping[str, TensorInfo]) -> dict[str, tuple[int, ...]]:
+    """The shapes that are known whole."""
+    found = {}
+    for name, info in known.items():
+        dims = tuple(dim for dim in info.shape or () if isinstance(dim, int))
+        if info.shape is not None and len(dims) == len(info.shape):
+            found[name] = dims
+    return found
 
 
 def _batches(items: Any, size: int) -> Iterator[list]:
@@ -168,7 +180,7 @@ class _bar:
                 steps = once * -(-total // group) + (len(plan.keys) - once) * total
             self.bar = tqdm(total=steps, desc="compare", unit="step", delay=1, leave=False)
 
-    def __enter__(self):
+    def __enter__(self) -> Callable[[], Any]:
         return self.bar.update if self.bar is not None else (lambda: None)
 
     def __exit__(self, *exc: object) -> None:

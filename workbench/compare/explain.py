@@ -88,9 +88,15 @@ def explain(comparison: Comparison) -> str:
     compared = [r for r in comparison.records if r["status"] == COMPARED]
     computed = [r for r in comparison.records if not r["status"].startswith("inside ")]
     if not compared:
-        return "Nothing could be compared: " + "; ".join(sorted({r["status"] for r in comparison.records})[:3]) + "."
+        return (
+            "Nothing could be compared: "
+            + "; ".join(sorted({r["status"] for r in comparison.records})[:3])
+            + "."
+        )
     text = [_coverage(comparison, len(compared), len(computed))]
-    if all(r["max_abs"] == 0.0 for r in compared) and not any(r["status"].startswith(SHAPES_DIFFER) for r in computed):
+    if all(r["max_abs"] == 0.0 for r in compared) and not any(
+        r["status"].startswith(SHAPES_DIFFER) for r in computed
+    ):
         return f"{text[0]} All of them are bit for bit equal."
     first = comparison.first_divergence()
     if first is None:
@@ -118,7 +124,11 @@ def _coverage(comparison: Comparison, compared: int, total: int) -> str:
 
 
 def _node(record: dict[str, Any]) -> str:
-    return f"{record['op_type']} node {record['node']!r}" if record["node"] else record["op_type"] or "a runner's output"
+    return (
+        f"{record['op_type']} node {record['node']!r}"
+        if record["node"]
+        else record["op_type"] or "a runner's output"
+    )
 
 
 def _tolerance(comparison: Comparison) -> str:
@@ -132,8 +142,8 @@ def _start(record: dict[str, Any]) -> str:
         return f"{text}{record['status']}."
     text += f"error {record['error']:.2g}"
     text += f", SNR {record['snr_db']:.0f} dB" if math.isfinite(record["snr_db"]) else ""
-    bad = [f"{record[k]} {k.upper() if k == 'nan' else 'Inf'}" for k in ("nan", "inf") if record[k] > record[f"ref_{k}"]]
-    text += f"; the candidate has {' and '.join(bad)} there" if bad else ""
+    bad = _not_numbers(record)
+    text += f"; the candidate has {bad} there" if bad else ""
     local = record.get("local_snr_db", math.nan)
     if math.isnan(local):
         return text + "."
@@ -142,15 +152,26 @@ def _start(record: dict[str, Any]) -> str:
     return text + ". The error comes from before it: on the reference's values the node is right."
 
 
+def _not_numbers(record: dict[str, Any]) -> str:
+    """What the candidate has of NaN and Inf that the reference has not, in words."""
+    names = {"nan": "NaN", "inf": "Inf"}
+    return " and ".join(f"{record[k]} {name}" for k, name in names.items() if record[k] > record[f"ref_{k}"])
+
+
 def _outputs(comparison: Comparison) -> list[str]:
     rows = [r for r in comparison.records if r["tensor"] in comparison.outputs and r["status"] == COMPARED]
     wrong = [r for r in rows if comparison._beyond(r)]
     if not rows:
         return []
     if not wrong:
-        return [f"At the output{'s' if len(rows) > 1 else ''} the error is within tolerance ({max(r['error'] for r in rows):.2g})."]
+        largest = max(r["error"] for r in rows)
+        return [f"At the output{'s' if len(rows) > 1 else ''} the error is within tolerance ({largest:.2g})."]
     worst = max(wrong, key=lambda r: r["error"])
-    return [f"It reaches the output {worst['tensor']!r} as an error of {worst['error']:.2g} (cosine {worst['cosine']:.4f})."]
+    if _not_numbers(worst):
+        return [f"It reaches the output {worst['tensor']!r} as {_not_numbers(worst)}."]
+    return [
+        f"It reaches the output {worst['tensor']!r} as an error of {worst['error']:.2g} (cosine {worst['cosine']:.4f})."
+    ]
 
 
 def _causes(comparison: Comparison) -> list[str]:

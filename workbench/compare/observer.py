@@ -14,7 +14,9 @@ from ..model import Model, load
 from ..segments import Graph, with_outputs
 
 
-def observe(worker: Worker, model: Model, feed: dict, *, optimize: str, threads: int | None) -> tuple[Model, dict]:
+def observe(
+    worker: Worker, model: Model, feed: dict, *, optimize: str, threads: int | None
+) -> tuple[Model, dict]:
     """The model as the runtime's optimiser leaves it, and the observer effect.
 
     The comparison runs the optimised graph node for node, so that marking tensors fuses nothing less. The effect that
@@ -27,12 +29,13 @@ def observe(worker: Worker, model: Model, feed: dict, *, optimize: str, threads:
     proto = model.to_proto()
     plain = _measure(worker, model.name, proto.SerializeToString(), feed, optimize, threads)
     everything = with_outputs(proto, [*dict.fromkeys(_marked(proto))])
-    marked = _measure(worker, f"{model.name} (all marked)", everything.SerializeToString(), feed, optimize, threads)
+    marked = _measure(
+        worker, f"{model.name} (all marked)", everything.SerializeToString(), feed, optimize, threads
+    )
     measure = Measure()
     for name, value in plain["outputs"].items():
         measure.add(value, marked["outputs"][name])
-    fused = load(plain["graph"])
-    fused.name = f"{model.name} (as run)"
+    fused = Model(load(plain["graph"]).ir, name=f"{model.name} (as run)")
     return fused, {
         "optimize": optimize,
         "nodes": plain["nodes"],
@@ -58,4 +61,9 @@ def _measure(worker: Worker, name: str, model: bytes, feed: dict, optimize: str,
         session.run(given)
         times.append((time.perf_counter() - start) * 1e3)
     session.close()
-    return {"graph": graph, "outputs": outputs, "ms": statistics.median(times), "nodes": len(load(graph).to_proto().graph.node)}
+    return {
+        "graph": graph,
+        "outputs": outputs,
+        "ms": statistics.median(times),
+        "nodes": len(load(graph).to_proto().graph.node),
+    }

@@ -98,7 +98,12 @@ def match(reference: Graph, candidate: Graph) -> dict[str, str]:
     if len(reference.outputs) == len(candidate.outputs):
         taken = set(pairs.values())
         for mine, other in zip(reference.outputs, candidate.outputs, strict=True):
-            if mine not in pairs and other not in taken and mine in reference.producer and other in candidate.producer:
+            if (
+                mine not in pairs
+                and other not in taken
+                and mine in reference.producer
+                and other in candidate.producer
+            ):
                 pairs[mine] = other
     return {a: b for a, b in pairs.items() if a not in reference.sequences and b not in candidate.sequences}
 
@@ -136,9 +141,12 @@ def make(
     for stages in plan.pieces.values():
         for piece in stages.values():
             last = plan.last[piece.track]
-            piece.outputs = [name for node in piece.nodes for name in node.outputs if last.get(name, -1) >= piece.key]
+            piece.outputs = [
+                name for node in piece.nodes for name in node.outputs if last.get(name, -1) >= piece.key
+            ]
     plan.pieces = {
-        key: {track: piece for track, piece in stages.items() if piece.outputs} for key, stages in plan.pieces.items()
+        key: {track: piece for track, piece in stages.items() if piece.outputs}
+        for key, stages in plan.pieces.items()
     }
     plan.live = _live(plan, sizes)
     return plan
@@ -180,7 +188,10 @@ def _local(plan: Plan, at_reference: Mapping[int, int]) -> dict[int, int]:
     graph = plan.candidate
     useful: set[int] = set()
     for node in reversed(graph.order):
-        if any(n in back or any(user.index in useful for user in graph.consumers.get(n, ())) for n in node.outputs):
+        if any(
+            n in back or any(user.index in useful for user in graph.consumers.get(n, ()))
+            for n in node.outputs
+        ):
             useful.add(node.index)
     nodes = [node for node in graph.order if node.index in useful]
     table: dict[int, int] = {}
@@ -213,7 +224,9 @@ def _once(plan: Plan, track: str, graph: Graph) -> set[int]:
     for node in graph.order:
         made = (name for name in node.inputs if name in graph.producer)
         if node.constant and all(
-            plan.reference.producer[back[name]].constant if name in back else graph.producer[name].index in found
+            plan.reference.producer[back[name]].constant
+            if name in back
+            else graph.producer[name].index in found
             for name in made
         ):
             found.add(node.index)

@@ -108,7 +108,9 @@ def _blank(name: str, node: Node, status: str, local: bool) -> dict[str, Any]:
 
 
 def _error(record: Mapping[str, Any]) -> float:
-    if record["dtype"].startswith(("int", "uint", "bool")):  # an index that is off by one is wrong, however large it is
+    if record["dtype"].startswith(
+        ("int", "uint", "bool")
+    ):  # an index that is off by one is wrong, however large it is
         return record["max_abs"]
     largest = max((abs(record[k]) for k in ("ref_min", "ref_max") if not math.isnan(record[k])), default=0.0)
     return record["max_abs"] / max(1.0, largest)
@@ -142,7 +144,13 @@ def _depth(graph: Graph) -> dict[str, int]:
 def measured(name: str, dtype: str, shape: Any, status: str, measure: Measure | None) -> dict[str, Any]:
     """The row of a tensor that no graph is known of."""
     record: dict[str, Any] = {"tensor": name, "node": "", "op_type": "", "status": status or COMPARED}
-    record |= {"dtype": dtype, "shape": shape, "constant": False, "error": math.nan, **dict.fromkeys(MEASURES, math.nan)}
+    record |= {
+        "dtype": dtype,
+        "shape": shape,
+        "constant": False,
+        "error": math.nan,
+        **dict.fromkeys(MEASURES, math.nan),
+    }
     if measure is not None and not status:
         record |= measure.result()
         record["error"] = _error(record)

@@ -95,7 +95,10 @@ class Rerun:
 
     def _layer(self, tensor: str) -> list[str]:
         """The nearest tensors upstream of a candidate's tensor that the reference has too."""
-        plan, found, seen, stack = self.plan, {}, set(), [self.plan.candidate.producer[tensor]]
+        plan = self.plan
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        stack = [plan.candidate.producer[tensor]]
         while stack:
             for name in stack.pop().inputs:
                 if name in plan.back:
@@ -132,7 +135,9 @@ class Rerun:
         plan = self.plan
         missing = [name for name in tensors if name not in plan.pairs and name not in plan.reference.inputs]
         if missing:
-            raise CompareError(f"tensor {missing[0]!r} is not in both models; see the column status of the table")
+            raise CompareError(
+                f"tensor {missing[0]!r} is not in both models; see the column status of the table"
+            )
         first: list[Any] = []
         second: list[Any] = []
         with self.worker() as worker:
@@ -159,10 +164,14 @@ def from_polygraphy(results: Any, tolerance: float | Mapping[str, float]) -> Com
         except Exception as error:
             raise CompareError(f"{path} is not a file of `polygraphy run --save-outputs`: {error}") from error
     if len(results) < 2:
-        raise CompareError(f"a comparison takes the results of two runners; got {[name for name, _ in results]}")
+        raise CompareError(
+            f"a comparison takes the results of two runners; got {[name for name, _ in results]}"
+        )
     (first, ours), (second, theirs) = list(results)[:2]
     if len(ours) != len(theirs):
-        raise CompareError(f"runner {first!r} has {len(ours)} iterations, {second!r} has {len(theirs)}; run both alike")
+        raise CompareError(
+            f"runner {first!r} has {len(ours)} iterations, {second!r} has {len(theirs)}; run both alike"
+        )
     names = dict.fromkeys(name for item in ours for name in item)
     rows = []
     for name in names:

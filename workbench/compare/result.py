@@ -98,11 +98,17 @@ class Comparison:
         """
         table = self.table
         if by not in table.columns or table[by].dtype == object or by in ("order", "depth"):
-            raise CompareError(f"cannot rank tensors by {by!r}; use one of {', '.join(measures_in(self.records))}")
+            raise CompareError(
+                f"cannot rank tensors by {by!r}; use one of {', '.join(measures_in(self.records))}"
+            )
         rows = table[table.status == COMPARED].dropna(subset=[by])
-        return rows.sort_values(by, ascending=by.removeprefix("local_") in _LOWER_IS_WORSE, kind="stable").head(n)
+        return rows.sort_values(
+            by, ascending=by.removeprefix("local_") in _LOWER_IS_WORSE, kind="stable"
+        ).head(n)
 
-    def _beyond(self, record: Mapping[str, Any], tolerance: float | Mapping[str, float] | None = None) -> bool:
+    def _beyond(
+        self, record: Mapping[str, Any], tolerance: float | Mapping[str, float] | None = None
+    ) -> bool:
         if record["status"] != COMPARED:
             return record["status"].startswith(SHAPES_DIFFER)
         limits = self.tolerance if tolerance is None else tolerance
@@ -110,7 +116,9 @@ class Comparison:
             limits = {"error": float(limits)}
         for name, limit in limits.items():
             if name not in record:
-                raise CompareError(f"no measure {name!r} for a tolerance; use one of {', '.join(measures_in([record]))}")
+                raise CompareError(
+                    f"no measure {name!r} for a tolerance; use one of {', '.join(measures_in([dict(record)]))}"
+                )
             value = record[name]
             if name.removeprefix("local_") in _LOWER_IS_WORSE:
                 if value < limit:
@@ -186,11 +194,15 @@ class Comparison:
         for record in self.records:
             if record["tensor"] == tensor:
                 return record
-        raise NotInModelError(f"the comparison has no tensor {tensor!r}; see .table.index for those that it has")
+        raise NotInModelError(
+            f"the comparison has no tensor {tensor!r}; see .table.index for those that it has"
+        )
 
     def _rerun(self) -> Rerun:
         if self.rerun is None:
-            raise CompareError("the models of this comparison are not at hand (it was read from a file): compare again")
+            raise CompareError(
+                "the models of this comparison are not at hand (it was read from a file): compare again"
+            )
         return self.rerun
 
     def __len__(self) -> int:
@@ -213,7 +225,11 @@ class Comparison:
         from html import escape
 
         columns = ["node", "op_type", "status", "error", "max_abs", "snr_db", "local_max_abs", "local_snr_db"]
-        shown = self.worst(8, by="error") if any(r["status"] == COMPARED for r in self.records) else self.table.head(8)
+        shown = (
+            self.worst(8, by="error")
+            if any(r["status"] == COMPARED for r in self.records)
+            else self.table.head(8)
+        )
         shown = shown[[c for c in columns if c in shown.columns]]
         return f"<p>{escape(str(self))}</p>{shown.to_html(float_format=lambda x: f'{x:.3g}', border=0)}"
 

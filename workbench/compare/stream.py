@@ -63,10 +63,14 @@ class Stream:
     shapes: Mapping[str, tuple[int, ...]]
     measures: dict[tuple[str, str], Measure] = field(default_factory=dict)
     problems: dict[tuple[str, str], str] = field(default_factory=dict)
-    seen: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = field(default_factory=lambda: {"reference": {}, "candidate": {}})
+    seen: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = field(
+        default_factory=lambda: {"reference": {}, "candidate": {}}
+    )
     loaded: int = 0
-    _sessions: dict[str, Session | None] = field(default_factory=dict)
-    _equal: dict[int | None, set[str]] = field(default_factory=dict)  # input -> reference tensors that were equal
+    _sessions: dict[tuple[str, int], Session | None] = field(default_factory=dict)
+    _equal: dict[int | None, set[str]] = field(
+        default_factory=dict
+    )  # input -> reference tensors that were equal
 
     def run(self, feeds: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]) -> None:
         """Run one group of inputs through all segments. `names`: reference input -> candidate input."""
@@ -75,7 +79,8 @@ class Stream:
             given = dict(zip(names, names, strict=True)) if track.name == "reference" else names
             track.held, track.once = [{} for _ in feeds], {}
             track.feeds = [
-                {n: track.worker.store(a) for n, a in fitting(track.graph, feed, given).items()} for feed in feeds
+                {n: track.worker.store(a) for n, a in fitting(track.graph, feed, given).items()}
+                for feed in feeds
             ]
         tasks = [(key, item) for key in self.plan.keys for item in (range(len(feeds)) if key % 2 else [None])]
         running = self._submit_both(*tasks[0]) if tasks else []
@@ -83,25 +88,26 @@ class Stream:
             for wait in running:
                 wait()
             ahead = after is not None and (after[0] == key or self._light(key))
-            sessions = dict(self._sessions)
-            if ahead:
+            if after is not None and ahead:
                 running = self._submit_both(*after)
             self._finish(key, item)
             if after is None or after[0] != key:
-                self._end_stage(key, sessions)
+                self._end_stage(key)
             if after is not None and not ahead:
                 running = self._submit_both(*after)
             self.tick()
         for track in self.tracks.values():
-            for given in track.feeds:
-                free(track.worker, given.values())
+            for blocks in track.feeds:
+                free(track.worker, blocks.values())
 
     def stored(self, track: str, name: str) -> np.ndarray:
         """A weight as the runtime reads it from the model."""
         graph, worker, title = self.tracks[track].graph, self.tracks[track].worker, self.tracks[track].title
         copied = unused_prefix("stored", graph) + name
         proto = graph.piece([Node(0, onnx.helper.make_node("Identity", [name], [copied]))], [copied], {})
-        session = worker.load(proto.SerializeToString(), name=f"{title} [{name}]", **self.tracks[track].options)
+        session = worker.load(
+            proto.SerializeToString(), name=f"{title} [{name}]", **self.tracks[track].options
+        )
         try:
             return session.run({})[copied]
         finally:
@@ -118,13 +124,15 @@ class Stream:
             track = self.tracks[piece.track]
             for name in {name for node in piece.nodes for name in node.inputs}:
                 block = track.once.get(name)
-                total += int(np.prod(block.shape)) * 4 if block is not None else track.graph.weight_bytes(name)
+                total += (
+                    int(np.prod(block.shape)) * 4 if block is not None else track.graph.weight_bytes(name)
+                )
         return total <= self.heavy
 
     def _submit(self, piece: Piece, item: int | None) -> Callable[[], None]:
         """Start a piece for one input; what is returned waits for it and keeps what it made."""
         track = self.tracks[piece.track]
-        slot = f"{piece.track}@{piece.key}"
+        slot = piece.track, piece.key
         own: list[Block] = []
         session, number, failed = None, 0, None
         try:
@@ -132,7 +140,11 @@ class Stream:
             if slot not in self._sessions:
                 self._sessions[slot] = self._load(piece, track, feeds)
             session = self._sessions[slot]
-            number = session.submit(feeds, None, self._expected(piece), alone=piece.constant) if session is not None else 0
+            number = (
+                session.submit(feeds, None, self._expected(piece), alone=piece.constant)
+                if session is not None
+                else 0
+            )
         except BackendFailed as error:
             failed = error
 
@@ -208,13 +220,17 @@ class Stream:
         due = self.plan.compare.get(key, ())
         found = {name: self._measure(name, track, item) for name, track in due if track == "candidate"}
         piece = self.plan.pieces[key].get("local")
-        ready = piece is not None and self._same(piece, item, found)
-        if piece is not None and not ready:
-            self._submit(piece, item)()
+        repeated: set[str] = set()
+        if piece is not None:
+            if self._same(piece, item, found):
+                repeated.update(piece.outputs)
+            else:
+                self._submit(piece, item)()
         for name, track in due:
             if track == "local":
-                if ready and self.plan.pairs[name] in piece.outputs:
-                    self._count(name, track, found[name])
+                known = found[name] if self.plan.pairs[name] in repeated else None
+                if known is not None:
+                    self._count(name, track, known)
                 else:
                     self._measure(name, track, item)
         if item is not None:
@@ -223,19 +239,18 @@ class Stream:
 
     def _same(self, piece: Piece, item: int | None, found: Mapping[str, Measure | None]) -> bool:
         """Whether a local run can only repeat the candidate's: it reads the same values."""
-        wanted = [self.plan.back.get(name) for name in piece.outputs]
-        if not all(found.get(mine) for mine in wanted):
+        if not all(found.get(self.plan.back.get(name, "")) for name in piece.outputs):
             return False
         read = {self.plan.back[name] for name in piece.renamed}
         return read <= self._equal.get(item, set()) | self._equal.get(None, set())
 
-    def _end_stage(self, key: int, sessions: Mapping[str, Session | None]) -> None:
+    def _end_stage(self, key: int) -> None:
         for each in self.tracks.values():
             self._drop(each, each.once, key)
-        for slot, session in sessions.items():
+        for track in self.plan.pieces[key]:
+            session = self._sessions.pop((track, key), None)
             if session is not None:
                 session.close()
-            self._sessions.pop(slot)
 
     def _measure(self, mine: str, name: str, item: int | None) -> Measure | None:
         """Measure one pair for one input; None where there is nothing to measure."""

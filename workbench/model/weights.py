@@ -132,6 +132,9 @@ class FileTensor(ir.LazyTensor):
     def _read(self) -> ir.TensorProtocol:
         return from_buffer(self.file.view(self.offset, self.length), self.dtype, self.shape, name=self.name)
 
+    def __repr__(self) -> str:
+        return f"<FileTensor {self.name!r} {self.dtype}{self.shape} at {self.offset} in {self.file.path}>"
+
     def tobytes(self) -> bytes:
         """The bytes as ONNX stores them."""
         return bytes(self.file.view(self.offset, self.length))

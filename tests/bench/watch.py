@@ -3,9 +3,10 @@
     python -m tests.bench.watch [--json FILE] [--interval SECONDS] -- COMMAND …
 
 Memory is the sum of PSS (proportional set size, /proc/PID/smaps_rollup) over the command and all its
-descendants, sampled about every 20 ms; a page that several processes share is counted once in total. The peak
-is the largest sum that was seen. Descendants that lose their parent stay in the tree (they are adopted):
-a process that the command leaves behind is found, reported and ended. Linux only.
+descendants: a page that several processes share is counted once in total. It is sampled every 20 ms, less
+often where looking takes long (it may take a fifth of one core); the peak is the largest sum that was seen.
+Descendants that lose their parent stay in the tree (they are adopted): a process that the command leaves
+behind is found, reported and ended. Linux only.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def watch(command: list[str], *, interval: float = 0.02, timeout: float | None =
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(interval - (time.perf_counter() - begun), 0.001))
+            took = time.perf_counter() - begun
+            process.wait(max(interval - took, 4 * took))  # no more than a fifth of one core
             ended = time.perf_counter()
     left = _end_what_is_left()
     seconds = ended - started

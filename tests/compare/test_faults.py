@@ -231,6 +231,7 @@ def test_nan_is_counted_where_it_starts_and_where_it_goes(models):
     output = comparison.table.loc[model.graph.output[0].name]
     assert output.nan == 2 * 2 * 7 * 32 and output.local_nan == 0
     assert f"the candidate has {first.nan} NaN there" in comparison.explain()
+    assert f"It reaches the output {output.name!r} as {output.nan} NaN." in comparison.explain()
     assert not comparison.ok
 
 

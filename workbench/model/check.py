@@ -107,7 +107,7 @@ def _check_function(function: onnx.FunctionProto) -> None:
             raise _Unsound(f"output {name!r}{where} is made by no node of it")
 
 
-def _define(names: dict[str, str], name: str, kind: str, where: str) -> None:
+def _define(names: dict[str, str], name: str | bytes, kind: str, where: str) -> None:
     if isinstance(name, bytes):
         raise _Unsound(f"the name {name[:40]!r} of {_a(kind)}{where} is not UTF-8 text; the file is damaged")
     if not name:
@@ -215,8 +215,12 @@ def _sort(nodes: Nodes, needs: list[set[str]], where: str) -> None:
                 state[index] = 2
                 order.append(index)
             elif state[following] == 1:
-                loop = [i for i, _ in stack][[i for i, _ in stack].index(following) :]
-                raise _Unsound(f"the graph has a cycle{where}: {_chain([*loop[::-1], loop[-1]], nodes)}")
+                path = [i for i, _ in stack]
+                loop = path[path.index(following) :][::-1]  # in the direction of the data
+                first = loop.index(min(loop))
+                raise _Unsound(
+                    f"the graph has a cycle{where}: {_chain(loop[first:] + loop[: first + 1], nodes)}"
+                )
             else:
                 state[following] = 1
                 stack.append((following, iter(sorted(waits[following]))))

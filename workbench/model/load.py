@@ -104,6 +104,10 @@ def _bind(
             f"{label}: {where} holds {have} bytes of it, its shape needs {need}; the model is damaged"
         )
     if inside:
+        if offset < 0 or offset + need > size:
+            raise ModelError(
+                f"{label}: its bytes {offset} to {offset + need} are not in the file, which has {size}"
+            )
         return embedded(offset, tensor.dtype, tensor.shape, name)  # type: ignore[misc]
     if folder is None:
         raise ModelError(

@@ -10,6 +10,7 @@ is a failure.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import sys
 import tempfile
@@ -196,6 +197,10 @@ def _work(pipe: Connection) -> None:
         (folder / "model.data").write_bytes(bytes(10_000))
         pipe.send("ready")
         while (number := pipe.recv()) is not None:
+            if number == "crash":  # for the test of the watch itself
+                os._exit(7)
+            if number == "hang":
+                time.sleep(60)
             try:
                 result = exercise(case(number, files), folder)
             except BaseException:  # the very thing that is looked for

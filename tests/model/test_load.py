@@ -280,6 +280,35 @@ def test_other_types_are_refused() -> None:
         wb.load(3)
 
 
+def test_nothing_beside_the_weights_is_lost() -> None:
+    """Documentation, metadata and quantization annotations, of weights in every form."""
+    proto = build.mlp()
+    proto.doc_string, proto.model_version, proto.domain = "a model", 7, "org.x"
+    proto.metadata_props.add(key="author", value="me")
+    proto.graph.metadata_props.add(key="g", value="1")
+    proto.graph.doc_string = "a graph"
+    for node in proto.graph.node:
+        node.doc_string = "a node"
+        node.metadata_props.add(key="n", value="2")
+    for tensor in proto.graph.initializer:
+        tensor.doc_string = "a weight"
+        tensor.metadata_props.add(key="w", value="3")
+    proto.graph.quantization_annotation.add(tensor_name="h").quant_parameter_tensor_names.add(
+        key="SCALE", value="s"
+    )
+    proto.graph.value_info.append(build.value("h", ["batch", 32]))
+    made = wb.load(proto).to_proto()
+    names = [node.name for node in made.graph.node]
+    for node in made.graph.node:
+        node.ClearField("name")
+    kept = [
+        info for info in made.graph.value_info if info.name == "h"
+    ]  # onnx_ir adds the types of the weights
+    del made.graph.value_info[:]
+    made.graph.value_info.extend(kept)
+    assert made == proto and names == ["Gemm_h", "Relu_r", "MatMul_y"]
+
+
 @pytest.mark.parametrize(
     "name", ["ppocr_cls", "silero_vad", "style_predict", "light_densenet121", "residual_block"]
 )

@@ -27,6 +27,30 @@ if TYPE_CHECKING:
     from ..profile import Profile
 
 
+# column -> title
+_TENSORS = {
+    "tensor": "tensor",
+    "node": "node",
+    "op_type": "operator",
+    "error": "error",
+    "max_abs": "max abs",
+    "cosine": "cosine",
+    "snr_db": "SNR dB",
+    "local_max_abs": "local max",
+    "local_snr_db": "local SNR",
+}
+_LAYERS = {
+    "layer": "layer",
+    "op_type": "operator",
+    "ms": "ms",
+    "share": "%",
+    "bound": "bound by",
+    "gain_ms": "could gain",
+    "nodes": "nodes",
+}
+_OPERATORS = {"op_type": "operator", "layers": "layers", "ms": "ms", "share": "%", "gain_ms": "could gain"}
+
+
 def show(given: argparse.Namespace) -> int:
     """``workbench show M``"""
     model = load(given.model)
@@ -36,7 +60,7 @@ def show(given: argparse.Namespace) -> int:
         data = {"fingerprint": model.fingerprint, **dataclasses.asdict(summary), "graph": tables}
         _write_json(given.json, json.dumps(data, indent=1))
     if given.json != "-":
-        print(printable(str(summary)))
+        print("\n".join(map(printable, str(summary).splitlines())))
         for wanted, frame in ((given.nodes, model.nodes), (given.tensors, model.tensors)):
             if wanted:
                 frame = frame.reset_index()
@@ -89,7 +113,7 @@ def report(given: argparse.Namespace) -> int:
     if given.json != "-":
         if comparison:
             _say_verdict(comparison)
-        print(wrap(printable(words.speed(before, after) if after else words.where(before))))
+        print(wrap(words.speed(before, after) if after else words.where(before)))
         print(f"The report: {path}")
     return 0 if comparison is None or comparison.ok else 1
 
@@ -146,32 +170,19 @@ def _profile(given: argparse.Namespace, model: Model) -> Profile:
 
 
 def _say_verdict(comparison: Comparison) -> None:
-    print(colour(wrap(printable(words.verdict(comparison))), "green" if comparison.ok else "red"))
+    print(colour(wrap(words.verdict(comparison)), "green" if comparison.ok else "red"))
 
 
 def _print_comparison(comparison: Comparison, top: int) -> None:
     _say_verdict(comparison)
-    print(wrap(printable(comparison.explain())))
+    print(wrap(comparison.explain()))
     reasons = words.not_compared(comparison)
     if reasons:
-        print(
-            wrap("Not compared: " + printable("; ".join(f"{n} {reason}" for reason, n in reasons[:4])) + ".")
-        )
+        print(wrap("Not compared: " + "; ".join(f"{n} {reason}" for reason, n in reasons[:4]) + "."))
     worst = [r for r in comparison.records if r["status"] == words.COMPARED and r["error"] > 0]
     worst = sorted(worst, key=lambda r: -r["error"])[:top]
     if worst:
-        names = {
-            "tensor": "tensor",
-            "node": "node",
-            "op_type": "operator",
-            "error": "error",
-            "max_abs": "max abs",
-            "cosine": "cosine",
-            "snr_db": "SNR dB",
-            "local_max_abs": "local max",
-            "local_snr_db": "local SNR",
-        }
-        names = {key: title for key, title in names.items() if key in worst[0]}
+        names = {key: title for key, title in _TENSORS.items() if key in worst[0]}
         rows = [
             [float(r[k]) if k not in ("tensor", "node", "op_type") else r[k] for k in names] for r in worst
         ]
@@ -183,34 +194,23 @@ def _print_profile(found: Profile, top: int) -> None:
     threads = f"{meta['threads']} threads" if meta["threads"] != 1 else "1 thread"
     threads = threads if meta["threads"] else "its own choice of threads"
     noise = "unknown noise" if found.noise != found.noise else f"noise {found.noise:.0%}"
-    print(
-        wrap(
-            printable(
-                f"{found.model_name} on {meta['runtime']} {meta['version']}, optimize={meta['optimize']}, {threads}: "
-                f"latency {found.latency_ms:.4g} ms (p95 {found.latency_p95_ms:.4g}), {noise}, {meta['runs']} runs; "
-                f"{len(found.table)} layers take {found.sum_ms:.4g} ms, {found.mapped:.1%} of it joined to nodes."
-            )
-        )
+    how = f"{meta['runtime']} {meta['version']}, optimize={meta['optimize']}, {threads}"
+    latency = (
+        f"latency {found.latency_ms:.4g} ms (p95 {found.latency_p95_ms:.4g}), {noise}, {meta['runs']} runs"
     )
+    layers = f"{len(found.table)} layers take {found.sum_ms:.4g} ms, {found.mapped:.1%} of it joined to nodes"
+    print(wrap(f"{found.model_name} on {how}: {latency}; {layers}."))
     if found.table.empty:
         return
-    print(wrap(printable(words.where(found))))
-    layers = found.table.reset_index().sort_values("ms", ascending=False).head(top)
-    layers = layers.assign(share=100 * layers["share"])
-    columns = {
-        "layer": "layer",
-        "op_type": "operator",
-        "ms": "ms",
-        "share": "%",
-        "bound": "bound by",
-        "gain_ms": "could gain",
-        "nodes": "nodes",
-    }
-    print(f"\nlayers\n{table(list(columns.values()), _rows(layers[list(columns)]), width())}")
-    ops = found.by_op().reset_index().head(top)
-    ops = ops.assign(share=100 * ops["share"])
-    columns = {"op_type": "operator", "layers": "layers", "ms": "ms", "share": "%", "gain_ms": "could gain"}
-    print(f"\noperators\n{table(list(columns.values()), _rows(ops[list(columns)]), width())}")
+    print(wrap(words.where(found)))
+    _print_table("layers", found.table.sort_values("ms", ascending=False).head(top), _LAYERS)
+    _print_table("operators", found.by_op().head(top), _OPERATORS)
+
+
+def _print_table(title: str, frame: pd.DataFrame, columns: dict[str, str]) -> None:
+    frame = frame.reset_index()
+    frame = frame.assign(share=100 * frame["share"])[list(columns)]
+    print(f"\n{title}\n{table(list(columns.values()), _rows(frame), width())}")
 
 
 def _rows(frame: pd.DataFrame) -> list[list[Any]]:

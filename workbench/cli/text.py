@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from ..figures.style import short
+from ..figures.style import printable, short
 
 _LEAST = 10  # characters that a shortened column keeps
 _GAP = "  "
@@ -23,9 +23,9 @@ def width(stream: TextIO | None = None) -> int | None:
 
 
 def wrap(sentence: str) -> str:
-    """A sentence in lines of the terminal's width (at most 100 characters; 100 where there is no terminal)."""
+    """A sentence in lines of the terminal's width, at most 100 characters; control characters are spelled out."""
     return textwrap.fill(
-        sentence,
+        printable(sentence),
         min(width() or 100, 100),
         break_long_words=False,
         break_on_hyphens=False,
@@ -72,16 +72,11 @@ def _fit(sizes: list[int], flexible: list[int], columns: int) -> None:
 
 
 def value(cell: Any) -> str:
-    """A value as text: three digits, `-` for what is not known; control characters of names are made visible."""
+    """A value as text: three digits, `-` for what is not known; control characters of names are spelled out."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return "-"
     if isinstance(cell, float):
         return f"{cell:.3g}"
     if isinstance(cell, tuple):
         return ", ".join(map(value, cell))
-    return printable(str(cell))
-
-
-def printable(name: str) -> str:
-    """Names come from files: no escape sequence of theirs reaches the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in name)
+    return printable(cell)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CompareError
-from .style import BLUE, ORANGE, RED, Style, decades_around, hover, label, number
+from .style import BLUE, ORANGE, RED, Style, decades_around, hover, ink_on, label, number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ _DRAWN = {
     "mean_rel": "mean relative error",
 }
 _MANY = 4000  # points; more are drawn with WebGL
-_DETAILED = 6000  # tensors; more get a shorter hover text
+_DETAILED = 1000  # tensors; more get a shorter hover text
 
 
 def error_by_depth(comparison: Comparison, *, by: str = "error", theme: str = "light") -> go.Figure:
@@ -58,7 +58,11 @@ def error_by_depth(comparison: Comparison, *, by: str = "error", theme: str = "l
             texts = [_hover(r, kind, detailed) for r in rows]
             _scatter(figure, drawn, kind, depth, values, texts, (low, high))
     figure.update_layout(
-        xaxis=drawn.axis("depth: nodes on the longest path to the tensor", rangemode="tozero"),
+        xaxis=drawn.axis(
+            "depth: nodes on the longest path to the tensor",
+            rangemode="tozero",
+            **({"dtick": 1} if max(depth) < 10 else {}),
+        ),
         yaxis=drawn.decades(_DRAWN[by], low / 2, high * 1.6),
     )
     _tolerance(figure, drawn, _limits(comparison, by))
@@ -98,6 +102,8 @@ def worst_tensors(
             x=[high if math.isinf(v) else v if v > 0 else None for v in values],
             text=["NaN or Inf" if math.isinf(v) else "" for v in values],
             textposition="inside",
+            textfont={"size": 11, "color": ink_on(colour)},
+            constraintext="none",
             marker={"color": colour},
             hovertext=[_hover(r, kind, True) for r in rows],
             hoverinfo="text",
@@ -220,13 +226,17 @@ def _hover(record: Mapping[str, Any], kind: str, detailed: bool) -> str:
         ("local SNR", number(record.get("local_snr_db", math.nan), " dB")),
     ]
     if not detailed:
-        return hover(record["tensor"], rows + (local if kind == "local" else propagated))
+        return hover(
+            record["tensor"],
+            [(record["op_type"], record["node"]), (local if kind == "local" else propagated)[0]],
+        )
     shape = record["shape"]
     rows.append(("type", f"{record['dtype']}{list(shape) if shape is not None else ''}"))
     measures = [("max abs", number(record["max_abs"])), ("cosine", f"{record['cosine']:.6g}")]
     bad = [(k, str(record[c])) for k, c in (("NaN", "nan"), ("Inf", "inf")) if record[c] > 0]
     return hover(
-        record["tensor"], rows + propagated + measures + bad + local + [("", record.get("local_status", ""))]
+        record["tensor"],
+        rows + propagated + measures + bad + local + [("no local error", record.get("local_status", ""))],
     )
 
 

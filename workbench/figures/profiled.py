@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .style import Style, engineering, hover, ink_on, label, number
+from .style import Style, engineering, hover, ink_on, label, number, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,21 +81,16 @@ def treemap(profile: Profile, *, theme: str = "light") -> go.Figure:
         ms = float(rows["ms"].sum())
         share = f"{ms / total:.1%}"
         said = hover(op_type, [("layers", str(len(rows))), ("time", f"{ms:.4g} ms"), ("share", share)])
-        area(f"op {op_type}", f"{label(op_type, 24)} {share}", "", ms, op_type, said)
+        top = f"op {text(op_type)}"
+        area(top, f"{label(op_type, 24)} {share}", "", ms, op_type, said)
         small = rows["ms"] < total / 1000
         for layer, row in rows[~small].iterrows():
-            area(
-                f"layer {layer}",
-                label(str(layer), 28),
-                f"op {op_type}",
-                row["ms"],
-                op_type,
-                _hover(layer, row),
-            )
+            key = f"layer {len(areas['ids'])}"
+            area(key, label(str(layer), 28), top, row["ms"], op_type, _hover(layer, row))
         if small.any():
             ms, many = float(rows["ms"][small].sum()), f"{small.sum()} small layers"
             said = hover(many, [("time", f"{ms:.4g} ms"), ("share", f"{ms / total:.1%}")])
-            area(f"small {op_type}", many, f"op {op_type}", ms, op_type, said)
+            area(f"small of {top}", many, top, ms, op_type, said)
     figure = drawn.figure(title, height=520, margin={"l": 4, "r": 4, "t": 56, "b": 8})
     figure.add_trace(
         go.Treemap(

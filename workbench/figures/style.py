@@ -150,10 +150,14 @@ def ink_on(colour: str) -> str:
     return _ON_DARK if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.057 else _ON_LIGHT
 
 
+def printable(name: object) -> str:
+    """A name with control characters, line breaks and marks that turn the direction of text spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
 def text(name: object) -> str:
-    """A name as Plotly shows it literally: no markup, no line breaks or other control characters."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(name))
-    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """A name as Plotly shows it literally."""
+    return printable(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def short(name: str, length: int = 32) -> str:
@@ -182,7 +186,7 @@ def wrapped(line: str, width: int = 72) -> list[str]:
 def hover(heading: str, rows: Sequence[tuple[str, str]], names: Sequence[str] = ()) -> str:
     """The text of a hover box: a bold heading, lines `what: value`, then names (at most eight)."""
     lines = [f"<b>{piece}</b>" for piece in wrapped(heading)]
-    lines += [f"{what}: {text(value)}" for what, value in rows if value]
+    lines += [f"{text(what)}: {text(value)}" for what, value in rows if value]
     lines += [piece for name in names[:8] for piece in wrapped(name)]
     if len(names) > 8:
         lines.append(f"and {len(names) - 8} more")

@@ -7,11 +7,11 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import sections
+from .tables import safe
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -48,7 +48,7 @@ class Figures:
         return (
             f"<figure><figcaption>{caption}</figcaption>"
             f'<div class=plot data-figure={len(self.data) - 1} style="height:{height}px" role=img aria-label="'
-            f'{escape(title, quote=True)}"><noscript>This figure needs JavaScript.</noscript></div></figure>'
+            f'{safe(title)}"><noscript>This figure needs JavaScript.</noscript></div></figure>'
         )
 
     def script(self) -> str:
@@ -94,9 +94,9 @@ def page(
     body = [("headline", "", parts.headline())]
     body += [(f"extra-{i}", heading, html) for i, (heading, html) in enumerate(extra)]
     body += [(key, heading, html) for key, heading, html in parts.sections() if html]
-    links = "".join(f'<li><a href="#{key}">{escape(heading)}</a>' for key, heading, _ in body if heading)
+    links = "".join(f'<li><a href="#{key}">{safe(heading)}</a>' for key, heading, _ in body if heading)
     content = "".join(
-        f"<section id={key}>{f'<h2>{escape(heading)}</h2>' if heading else ''}{html}</section>"
+        f"<section id={key}>{f'<h2>{safe(heading)}</h2>' if heading else ''}{html}</section>"
         for key, heading, html in body
     )
     return _document(title, parts.subtitle(), links, content, drawn)
@@ -119,9 +119,9 @@ def _document(title: str, subtitle: str, links: str, content: str, drawn: Figure
         "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>"
         f'<meta http-equiv=Content-Security-Policy content="{policy}">'
         '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<meta name=generator content=Workbench><title>{escape(title)}</title>"
+        f"<meta name=generator content=Workbench><title>{safe(title)}</title>"
         f"<style>{(_HERE / 'report.css').read_text()}</style></head><body>"
-        f"<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>"
+        f"<header><h1>{safe(title)}</h1><p>{safe(subtitle)}</p>"
         "<button type=button id=theme hidden>Dark</button></header>"
         f"<nav aria-label=Contents><ul>{links}</ul></nav><main>{content}</main>"
         f"<footer>Made by Workbench on {time.strftime('%Y-%m-%d %H:%M')}. Times in ms, sizes in bytes.</footer>"

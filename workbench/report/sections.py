@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from .. import figures
 from . import words
-from .tables import pairs, shown, table
+from .tables import pairs, safe, shown, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from ..profile import Profile
     from .page import Figures
 
+_CHOICE = "the runtime's choice"
 _WORST, _BLAMED, _LAYERS, _CHANGES = 15, 8, 15, 20
 
 _TENSOR_COLUMNS = (
@@ -128,13 +128,13 @@ class Report:
         elif not lines and self.model:
             lines.append(str(self.model.summary()).splitlines()[1])
         tiles = "".join(
-            f"<div class='tile {kind}'><dt>{escape(name)}<dd>{escape(value)}<small>{escape(note)}</small></div>"
+            f"<div class='tile {kind}'><dt>{safe(name)}<dd>{safe(value)}<small>{safe(note)}</small></div>"
             for name, value, note, kind in self._tiles()
         )
         first, *rest = lines
         kind = "" if not self.comparison else "good" if self.comparison.ok else "bad"
-        sentences = "".join(f"<p>{escape(line)}" for line in rest)
-        return f"<p class='verdict {kind}'>{escape(first)}</p>{sentences}<dl class=tiles>{tiles}</dl>"
+        sentences = "".join(f"<p>{safe(line)}" for line in rest)
+        return f"<p class='verdict {kind}'>{safe(first)}</p>{sentences}<dl class=tiles>{tiles}</dl>"
 
     def _tiles(self) -> Iterator[tuple[str, str, str, str]]:
         comparison = self.comparison
@@ -147,7 +147,7 @@ class Report:
             first = comparison.first_divergence()
             if first is not None:
                 yield "First divergence", str(first.name), f"{first['op_type']} {first['node']}", ""
-            if self.blame is not None and len(self.blame):
+            if self.blame is not None and self.blame["share"].max() >= 0.01:
                 row = self.blame.sort_values("share", ascending=False).iloc[0]
                 yield (
                     "Most to blame",
@@ -188,11 +188,11 @@ class Report:
         if not self.comparison:
             return ""
         reasons = words.not_compared(self.comparison)
-        missing = "".join(f"<li>{count:,} {escape(reason)}" for reason, count in reasons[:8])
+        missing = "".join(f"<li>{count:,} {safe(reason)}" for reason, count in reasons[:8])
         left = sum(count for _, count in reasons[8:])
         missing += f"<li>{left:,} for other reasons" if left else ""
         missing = f"<p>Not compared:</p><ul>{missing}</ul>" if missing else ""
-        explained = f"<p>{escape(self.comparison.explain())}</p>"
+        explained = f"<p>{safe(self.comparison.explain())}</p>"
         return explained + self.drawn.add(figures.error_by_depth, self.comparison) + missing
 
     def _blame(self) -> str:
@@ -200,14 +200,15 @@ class Report:
             return ""
         parts = []
         if self.blame is not None:
-            parts.append(self.drawn.add(figures.blame, self.blame, _BLAMED))
+            if self.blame["share"].max() >= 0.01:
+                parts.append(self.drawn.add(figures.blame, self.blame, _BLAMED))
+            else:
+                parts.append(f"<p>{safe(words.culprit(self.blame))}")
         worst = [r for r in self.comparison.records if r["status"] == words.COMPARED and r["error"] > 0]
         worst = sorted(worst, key=lambda r: -r["error"])[:_WORST]
         if worst:
             parts.append(self.drawn.add(figures.worst_tensors, self.comparison, _WORST))
-            parts.append(
-                _records(f"The {len(worst)} tensors with the largest error", worst, leave_out=_ONLY_IN_FULL)
-            )
+            parts.append(_records("Tensors with the largest error", worst, leave_out=_ONLY_IN_FULL))
         return "".join(parts)
 
     def _time(self) -> str:
@@ -223,7 +224,7 @@ class Report:
         )
         rows = _rows(layers[columns].sort_values("ms", ascending=False))
         heads = [(title, meaning) for _, title, meaning in _LAYER_COLUMNS]
-        html = f"<p>{escape(words.where(profile))}</p>"
+        html = f"<p>{safe(words.where(profile))}</p>"
         html += (
             draw(figures.time_by_layer, profile)
             + draw(figures.treemap, profile)
@@ -237,7 +238,7 @@ class Report:
             html += _folded(
                 "Layers that no node is known for", table("Layers without nodes", heads, _rows(frame))
             )
-        html = f"<h3>{escape(profile.model_name)}</h3>{html}"
+        html = f"<h3>{safe(profile.model_name)}</h3>{html}"
         return html if first else _folded(f"The same for {profile.model_name}", html)
 
     def _bought(self) -> str:
@@ -247,7 +248,7 @@ class Report:
         heads = [(title, meaning) for _, title, meaning in _CHANGE_COLUMNS]
         rows = _rows(self.diff.reset_index()[columns])
         return (
-            f"<p>{escape(words.speed(self.before, self.after))} {escape(words.changes(self.diff))}</p>"
+            f"<p>{safe(words.speed(self.before, self.after))} {safe(words.changes(self.diff))}</p>"
             + self.drawn.add(figures.before_after, self.before, self.after)
             + table("Largest changes", heads, rows[:_CHANGES])
             + _folded(f"All {len(rows):,} groups of layers", table("All changes", heads, rows))
@@ -268,14 +269,13 @@ class Report:
     def _measured(self) -> str:
         tables = []
         if self.comparison:
-            tables.append(
-                pairs("Comparison", self.comparison.meta | {"tolerance": self.comparison.tolerance})
-            )
+            meta = self.comparison.meta | {"tolerance": self.comparison.tolerance}
+            tables.append(pairs("Comparison", meta | {"threads": meta.get("threads") or _CHOICE}))
         for profile, when in ((self.before, "before"), (self.after, "after")):
             if profile:
                 noise = {"noise": f"{100 * profile.noise:.3g} %", "joined to nodes": f"{profile.mapped:.1%}"}
                 meta = {"model": profile.model_name} | profile.meta | noise
-                meta["threads"] = meta.get("threads") or "the runtime's choice"
+                meta["threads"] = meta.get("threads") or _CHOICE
                 tables.append(pairs(f"Profile {when}" if self.before and self.after else "Profile", meta))
         return f"<div class=measured>{''.join(tables)}</div>" if tables else ""
 
@@ -308,4 +308,4 @@ def _cell(value: Any) -> Any:
 
 
 def _folded(summary: str, html: str) -> str:
-    return f"<details><summary>{escape(summary)}</summary>{html}</details>"
+    return f"<details><summary>{safe(summary)}</summary>{html}</details>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ from .content import Weights
 from .costs import UNKNOWN
 from .info import TensorInfo
 from .proto import for_checker
-from .scopes import initializers, nodes
-from .walk import find_schema
+from .scopes import initializers, nodes, scopes, within
+from .walk import Walk, find_schema
 
 if TYPE_CHECKING:
     from .core import Model
@@ -92,8 +93,7 @@ def summarize(model: Model, shapes: assume.Given) -> Summary:
     macs = [(node, walk.nodes.get(node.name or "", UNKNOWN).macs) for node in leaves]
     heaviest = [Heavy(node.name or "", node.op_type, count) for node, count in macs if count]
     weights = content.by_dtype(model.ir)
-    made = {value.name for node in model.ir.graph for value in node.outputs if node.op_type != "Constant"}
-    activations = [info for key, info in walk.tensors.items() if key in made and info.bytes]
+    activations = [info for info in _activations(model.ir, walk) if info.bytes]
     ir_model = model.ir
     return Summary(
         name=model.name,
@@ -117,6 +117,17 @@ def summarize(model: Model, shapes: assume.Given) -> Summary:
         largest=tuple(sorted(activations, key=lambda info: -(info.bytes or 0))[:LISTED]),
         findings=tuple(findings(ir_model)),
     )
+
+
+def _activations(model: ir.Model, walk: Walk) -> Iterator[TensorInfo]:
+    """What nodes make, those in bodies and functions included."""
+    for scope, graph in scopes(model):
+        for node in graph:
+            if node.op_type != "Constant":
+                for value in node.outputs:
+                    info = walk.tensors.get(within(scope, value.name or ""))
+                    if info is not None:
+                        yield info
 
 
 def _holds_nodes(node: ir.Node, model: ir.Model) -> bool:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .. import figures
+from ..figures.style import printable
 from . import words
 from .tables import pairs, safe, shown, table
 
@@ -263,8 +264,9 @@ class Report:
         )
 
     def _models(self) -> str:
-        cards = [f"<div>{m.summary()._repr_html_()}</div>" for m in (self.model, self.candidate) if m]
-        return f"<div class=cards>{''.join(cards)}</div>" if cards else ""
+        cards = [m.summary()._repr_html_().splitlines() for m in (self.model, self.candidate) if m]
+        html = "".join(f"<div>{chr(10).join(map(printable, lines))}</div>" for lines in cards)
+        return f"<div class=cards>{html}</div>" if cards else ""
 
     def _measured(self) -> str:
         tables = []

@@ -242,3 +242,25 @@ def test_errors_that_cancel_are_seen_where_they_are():
     assert comparison.table.max_abs["y"] == 0
     assert comparison.first_divergence().name == "a"
     assert set(comparison.table.node[comparison.table.local_max_abs > 0]) == {"double", "halve"}
+
+
+def test_a_tensor_without_a_partner_that_two_segments_read():
+    """What flows between two local runs is not what the candidate itself has computed there."""
+
+    def make(k: float, name: str) -> onnx.ModelProto:
+        nodes = [
+            node("Mul", ["x", "k"], ["p"], "planted"),
+            node("Add", ["p", "one"], [name], "unmatched"),
+            node("Relu", [name], ["c1"], "early"),
+            node("Mul", ["x", "one"], ["q"], "apart"),
+            node("Neg", ["q"], ["q2"], "apart2"),
+            node("Add", [name, "q2"], ["c2"], "late"),
+            node("Sub", ["c1", "c2"], ["y"], "end"),
+        ]
+        weights = {"k": np.float32(k), "one": np.float32(1)}
+        return small.model(nodes, {"x": [512, 512]}, ["y"], weights)
+
+    for budget in (1 << 20, 1 << 30):
+        comparison = check(make(1.0, "u"), make(1.5, "other"), feeds((512, 512), (512, 512)), memory_budget=budget)
+        rows = comparison.table[comparison.table.status == "compared"]
+        assert set(rows.node[rows.local_max_abs > 0]) == {"planted"}, budget

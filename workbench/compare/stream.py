@@ -241,6 +241,8 @@ class Stream:
         """Whether a local run can only repeat the candidate's: it reads the same values."""
         if not all(found.get(self.plan.back.get(name, "")) for name in piece.outputs):
             return False
+        if any(inner == name and name in self.plan.candidate.producer for inner, name in piece.reads.items()):
+            return False  # it reads what an earlier local run has made
         read = {self.plan.back[name] for name in piece.renamed}
         return read <= self._equal.get(item, set()) | self._equal.get(None, set())
 

@@ -33,7 +33,11 @@ _START = (
     "from workbench.backends._serve import main; main(**a)"
 )
 # glibc: give memory back at once and keep one heap, so that the worker is as small as what it holds
-_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "2097152", "MALLOC_MMAP_THRESHOLD_": "2097152"}
+_MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 20),
+}
 _alive: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 

@@ -172,7 +172,7 @@ def _cut(graph: Graph, sizes: Mapping[str, int], limit: int, heavy: int) -> dict
 
 
 def _gather(graph: Graph, segments: Mapping[int, int], sizes: Mapping[str, int], limit: int) -> list[int]:
-    """Segment -> the segment before which its constant nodes run: those of several run together, up to `limit` bytes."""
+    """Segment -> the one before which its constant nodes run: those of several together, up to `limit` bytes."""
     made = [0] * (max(segments.values(), default=0) + 1)
     for node in graph.order:
         if node.constant:

@@ -292,7 +292,7 @@ class Stream:
         last = self.plan.last[track.name]
         for name in [name for name in held if last.get(name, -1) <= key]:
             block = held.pop(name)
-            if self._shared.get(block.place if block.kind == "shared" else None):
+            if block.kind == "shared" and self._shared.get(block.place):
                 self._shared[block.place] -= 1
             else:
                 free(track.worker, [block])

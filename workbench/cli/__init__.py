@@ -24,7 +24,11 @@ _ISSUE = "this is a bug in Workbench; run again with --debug for where it happen
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments (None: of the process) and return its exit status."""
-    given = parser().parse_args(arguments)
+    known = parser()
+    given, rest = known.parse_known_args(arguments)
+    if rest and given.command != "lab":
+        known.error(f"unrecognized arguments: {' '.join(rest)}")
+    given.rest = rest
     from . import commands
 
     try:
@@ -37,14 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (head, less) has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    except (WorkbenchError, OSError) as error:
-        message = str(error)
     except Exception as error:
-        message = f"{type(error).__name__}: {error} ({_ISSUE})"
-    if given.debug:
-        traceback.print_exc()
-    print(f"workbench {given.command}: {message}", file=sys.stderr)
-    return FAILED
+        if given.debug:
+            traceback.print_exc()
+        expected = isinstance(error, WorkbenchError | OSError)
+        message = str(error) if expected else f"{type(error).__name__}: {error} ({_ISSUE})"
+        print(f"workbench {given.command}: {message}", file=sys.stderr)
+        return FAILED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,8 +118,7 @@ def parser() -> argparse.ArgumentParser:
         "--threads", type=options.positive, default=1, help="of the runtime (default: %(default)s)"
     )
 
-    lab = command("lab", "open JupyterLab on the notebooks")
-    lab.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to JupyterLab")
+    command("lab", "open JupyterLab on the notebooks; further options are JupyterLab's own")
     return top
 
 

@@ -135,7 +135,7 @@ def lab(given: argparse.Namespace) -> int:
         raise WorkbenchError("cannot start JupyterLab: it is not installed; pip install 'trt-workbench[lab]'")
     notebooks = Path(__file__).parents[2] / "notebooks"
     folder = notebooks if notebooks.is_dir() else Path.cwd()
-    return subprocess.run([sys.executable, "-m", "jupyterlab", str(folder), *given.arguments]).returncode
+    return subprocess.run([sys.executable, "-m", "jupyterlab", str(folder), *given.rest]).returncode
 
 
 def _compare(given: argparse.Namespace, model: Model, candidate: Model) -> Comparison:

@@ -273,6 +273,17 @@ def test_a_file_that_became_shorter_is_refused(tmp_path: Path) -> None:
         tensor.numpy()
 
 
+def test_an_empty_graph(tmp_path: Path) -> None:
+    proto = onnx.ModelProto(ir_version=9, opset_import=[h.make_opsetid("", 17)])
+    proto.graph.SetInParent()
+    m = wb.load(proto)
+    assert (
+        wb.load(m.to_proto()).fingerprint == wb.load(m.save(tmp_path / "m.onnx")).fingerprint == m.fingerprint
+    )
+    assert m.macs == 0 and len(m.nodes) == 0 and len(m.tensors) == 0
+    assert m.summary().findings == ("onnx's checker: Field 'name' of 'graph' is required to be non-empty.",)
+
+
 def test_other_types_are_refused() -> None:
     with pytest.raises(
         wb.errors.ModelError, match="cannot load int; expected a path, bytes, onnx.ModelProto"

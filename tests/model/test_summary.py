@@ -125,6 +125,14 @@ def test_findings() -> None:
     assert checked.startswith("onnx's checker: Unrecognized attribute: nonsense for operator Relu")
 
 
+def test_a_checker_that_says_nothing(monkeypatch) -> None:
+    def refuse(_: onnx.ModelProto) -> None:
+        raise onnx.checker.ValidationError("")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    assert wb.load(build.mlp()).summary().findings == ("onnx's checker: ValidationError",)
+
+
 @pytest.mark.parametrize("name", real_models.ALL_MODELS)
 def test_real_models(real_model, name: str) -> None:
     s = wb.load(real_model(name)).summary()

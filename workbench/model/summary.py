@@ -148,7 +148,8 @@ def findings(model: ir.Model) -> list[str]:
     try:
         onnx.checker.check_model(for_checker(model))
     except Exception as error:  # whatever the checker says is a finding
-        found.append(f"onnx's checker: {str(error).strip().splitlines()[0]}")
+        said = str(error).strip() or type(error).__name__
+        found.append(f"onnx's checker: {said.splitlines()[0]}")
     used = {node.domain for node in nodes(model)}
     unused = sorted(domain for domain in model.opset_imports if domain and domain not in used)
     if unused:

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ _TENSORS = {
     "local_max_abs": "local max",
     "local_snr_db": "local SNR",
 }
+_SPARE = ("cosine", "max abs", "local max", "operator")
 _LAYERS = {
     "layer": "layer",
     "op_type": "operator",
@@ -186,7 +188,7 @@ def _print_comparison(comparison: Comparison, top: int) -> None:
         rows = [
             [float(r[k]) if k not in ("tensor", "node", "op_type") else r[k] for k in names] for r in worst
         ]
-        print(f"\nworst tensors\n{table(list(names.values()), rows, width())}")
+        print(f"\nworst tensors\n{table(list(names.values()), rows, width(), _SPARE)}")
 
 
 def _print_profile(found: Profile, top: int) -> None:
@@ -203,14 +205,19 @@ def _print_profile(found: Profile, top: int) -> None:
     if found.table.empty:
         return
     print(wrap(words.where(found)))
-    _print_table("layers", found.table.sort_values("ms", ascending=False).head(top), _LAYERS)
+    _print_table(
+        "layers",
+        found.table.sort_values("ms", ascending=False).head(top),
+        _LAYERS,
+        ("could gain", "bound by"),
+    )
     _print_table("operators", found.by_op().head(top), _OPERATORS)
 
 
-def _print_table(title: str, frame: pd.DataFrame, columns: dict[str, str]) -> None:
+def _print_table(title: str, frame: pd.DataFrame, columns: dict[str, str], spare: Sequence[str] = ()) -> None:
     frame = frame.reset_index()
     frame = frame.assign(share=100 * frame["share"])[list(columns)]
-    print(f"\n{title}\n{table(list(columns.values()), _rows(frame), width())}")
+    print(f"\n{title}\n{table(list(columns.values()), _rows(frame), width(), spare)}")
 
 
 def _rows(frame: pd.DataFrame) -> list[list[Any]]:

@@ -115,7 +115,7 @@ def report(given: argparse.Namespace) -> int:
     if given.json != "-":
         if comparison:
             _say_verdict(comparison)
-        print(wrap(words.speed(before, after) if after else words.where(before)))
+        print(wrap(words.speed(before, after) if after else f"{words.latency(before)} {words.where(before)}"))
         print(f"The report: {path}")
     return 0 if comparison is None or comparison.ok else 1
 

@@ -125,7 +125,7 @@ class Report:
         if self.before and self.after:
             lines.append(words.speed(self.before, self.after))
         elif profile := self.after or self.before:
-            lines.append(words.where(profile))
+            lines += [words.latency(profile), words.where(profile)]
         elif not lines and self.model:
             lines.append(str(self.model.summary()).splitlines()[1])
         tiles = "".join(

@@ -178,6 +178,8 @@ def _say_verdict(comparison: Comparison) -> None:
 def _print_comparison(comparison: Comparison, top: int) -> None:
     _say_verdict(comparison)
     print(wrap(comparison.explain()))
+    if seen := words.observer(comparison):
+        print(wrap(seen))
     reasons = words.not_compared(comparison)
     if reasons:
         print(wrap("Not compared: " + "; ".join(f"{n} {reason}" for reason, n in reasons[:4]) + "."))

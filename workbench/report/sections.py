@@ -193,7 +193,8 @@ class Report:
         left = sum(count for _, count in reasons[8:])
         missing += f"<li>{left:,} for other reasons" if left else ""
         missing = f"<p>Not compared:</p><ul>{missing}</ul>" if missing else ""
-        explained = f"<p>{safe(self.comparison.explain())}</p>"
+        said = (self.comparison.explain(), words.observer(self.comparison))
+        explained = "".join(f"<p>{safe(line)}</p>" for line in said if line)
         return explained + self.drawn.add(figures.error_by_depth, self.comparison) + missing
 
     def _blame(self) -> str:

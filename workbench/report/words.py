@@ -114,6 +114,20 @@ def changes(diff: pd.DataFrame) -> str:
     return ". ".join(text) + "."
 
 
+def observer(comparison: Comparison) -> str:
+    """Which build was compared, and what looking at every tensor would change; '' unless it was the fused graph."""
+    effect = comparison.meta.get("observer")
+    if not effect:
+        return ""
+    nodes, marked = effect["nodes"], effect["nodes_marked"]
+    differ = f"different by up to {effect['max_abs']:.2g}" if effect["max_abs"] else "the same"
+    return (
+        f"The candidate is the graph that the runtime executes (optimize={effect['optimize']}, {nodes} nodes). With every "
+        f"tensor marked as an output it would be another one: {marked} nodes, {effect['ms_marked']:.3g} instead of "
+        f"{effect['ms']:.3g} ms, outputs {differ}."
+    )
+
+
 def not_compared(comparison: Comparison) -> list[tuple[str, int]]:
     """Reasons why tensors were not compared, with how many, most frequent first."""
     counts: dict[str, int] = {}

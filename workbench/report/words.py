@@ -122,8 +122,8 @@ def observer(comparison: Comparison) -> str:
     nodes, marked = effect["nodes"], effect["nodes_marked"]
     differ = f"different by up to {effect['max_abs']:.2g}" if effect["max_abs"] else "the same"
     return (
-        f"The candidate is the graph that the runtime executes (optimize={effect['optimize']}, {nodes} nodes). With every "
-        f"tensor marked as an output it would be another one: {marked} nodes, {effect['ms_marked']:.3g} instead of "
+        f"The candidate is the graph that the runtime executes (optimize={effect['optimize']}, {nodes} nodes). With "
+        f"every tensor marked as an output it would be another one: {marked} nodes, {effect['ms_marked']:.3g} instead of "
         f"{effect['ms']:.3g} ms, outputs {differ}."
     )
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..compare import compare as compare_models
 from ..errors import WorkbenchError
+from ..figures.style import printable
 from ..model import load
 from ..profile import profile as profile_model
 from ..report import words
 from . import options
-from .text import colour, printable, table, width, wrap
+from .text import colour, table, width, wrap
 
 if TYPE_CHECKING:
     import pandas as pd

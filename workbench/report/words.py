@@ -119,12 +119,13 @@ def observer(comparison: Comparison) -> str:
     effect = comparison.meta.get("observer")
     if not effect:
         return ""
-    nodes, marked = effect["nodes"], effect["nodes_marked"]
     differ = f"different by up to {effect['max_abs']:.2g}" if effect["max_abs"] else "the same"
+    times = f"{effect['ms_marked']:.3g} instead of {effect['ms']:.3g} ms"
     return (
-        f"The candidate is the graph that the runtime executes (optimize={effect['optimize']}, {nodes} nodes). With "
-        f"every tensor marked as an output it would be another one: {marked} nodes, {effect['ms_marked']:.3g} instead of "
-        f"{effect['ms']:.3g} ms, outputs {differ}."
+        f"The candidate is the graph that the runtime executes (optimize={effect['optimize']}, "
+        f"{effect['nodes']} nodes). "
+        f"With every tensor marked as an output it would be another one: {effect['nodes_marked']} nodes, {times},"
+        f" outputs {differ}."
     )
 
 

@@ -122,7 +122,7 @@ def observer(comparison: Comparison) -> str:
     differ = f"different by up to {effect['max_abs']:.2g}" if effect["max_abs"] else "the same"
     times = f"{effect['ms_marked']:.3g} instead of {effect['ms']:.3g} ms"
     return (
-        f"The candidate is the graph that the runtime runs (optimize={effect['optimize']}, "
+        f"The candidate is the graph that the runtime executes (optimize={effect['optimize']}, "
         f"{effect['nodes']} nodes). "
         f"With every tensor marked as an output it would be another one: {effect['nodes_marked']} nodes, {times},"
         f" outputs {differ}."

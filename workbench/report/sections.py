@@ -315,7 +315,7 @@ def _rows(frame: pd.DataFrame) -> list[list[Any]]:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, tuple):
-        return ", ".join(value[:12]) + (f" and {len(value) - 12} more" if len(value) > 12 else "")
+        return ", ".join(value[:4]) + (f" and {len(value) - 4} more" if len(value) > 4 else "")
     if isinstance(value, float) and math.isnan(value):
         return None
     return value

@@ -15,8 +15,9 @@ from ..model import proto as protos
 from ..model.info import from_type
 from . import origins
 from .base import Edit
+from .bodies import bodies
 from .content import Content, of_bytes
-from .draft import Draft, bodies
+from .draft import Draft
 from .place import arrange
 from .types import text
 

@@ -11,7 +11,8 @@ import onnx_ir as ir
 from ..errors import EditError
 from . import place, schema
 from .base import Edit
-from .draft import Draft, bodies
+from .bodies import bodies, nested
+from .draft import Draft
 from .insert import plain_attributes, plain_value
 
 
@@ -248,10 +249,10 @@ def cut(draft: Draft, nodes: list[ir.Node]) -> None:
     for node in nodes:
         if draft.graph_of(node) is not graph:
             raise EditError(
-                f"cannot cut node {node.name!r} ({node.op_type}) out of {draft.scope(draft.graph_of(node))!r}: only "
-                "the main graph can get new inputs; use how='bypass'"
+                f"cannot cut node {node.name!r} ({node.op_type}) out of {draft.scope(draft.graph_of(node))!r}: "
+                "only the main graph can get new inputs; use how='bypass'"
             )
-    inside = gone | {inner for node in nodes for inner in _nested(node)}
+    inside = gone | {inner for node in nodes for inner in nested(node)}
     made = [value for node in nodes for value in node.outputs if value.name]
     outputs = [value for value in graph.outputs if value not in set(made)]
     if not outputs:
@@ -267,18 +268,13 @@ def cut(draft: Draft, nodes: list[ir.Node]) -> None:
     draft.set_ports(graph, "inputs", [*graph.inputs, *new])
 
 
-def _nested(node: ir.Node) -> Any:
-    from .draft import nested
-
-    return nested(node)
-
-
 def make_input(draft: Draft, value: ir.Value) -> ir.Value:
     """A value for a new input of the model in the place of a tensor; it is no input yet."""
     kind = draft.types.of(value)
-    if kind is None or not kind.WhichOneof("value"):
+    if kind is None or (kind.HasField("tensor_type") and not kind.tensor_type.HasField("shape")):
         raise EditError(
-            f"tensor {value.name!r} cannot become an input: its type is not known; cut at another tensor"
+            f"tensor {value.name!r} cannot become an input: its type is not known well enough, got "
+            f"{draft.types.text(value)}; cut at another one"
         )
     return ir.Value(
         name=value.name,

@@ -9,13 +9,18 @@ import onnx_ir as ir
 
 from ..errors import EditError
 from .base import names
-from .draft import Draft, nested
+from .bodies import nested
+from .draft import Draft
 
 
 def following(draft: Draft, graph: ir.Graph, values: Iterable[ir.Value | None]) -> ir.Node | None:
     """The node before which one that reads these tensors can stand; None for the end."""
     makers = {value.producer() for value in values if value is not None} - {None}
-    makers = {node for node in makers if draft.graph_of(node) is graph}  # type: ignore[arg-type]
+    makers = {
+        node
+        for node in makers
+        if node is not None and node.graph is not None and draft.graph_of(node) is graph
+    }
     found = None
     take = True  # when nothing makes them here: before the first node
     for node in graph:

@@ -11,7 +11,7 @@ from ..errors import EditError
 from ..model.info import from_type
 from .base import Edit, tuples
 from .draft import Draft
-from .types import make
+from .types import make, text
 
 Dims = tuple[int | str | None, ...]
 
@@ -61,13 +61,13 @@ class AddInput(Edit):
     Args:
         name: of the input.
         dtype: its dtype.
-        shape: ints, names of dynamic dims, None for an unknown dim; None for unknown rank.
+        shape: ints, names of dynamic dims, None for an unknown dim.
     """
 
     method: ClassVar[str] = "add_input"
     name: str
     dtype: str = "float32"
-    shape: Dims | None = None
+    shape: Dims = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuples(self.shape))
@@ -128,8 +128,10 @@ def add_output(draft: Draft, value: ir.Value, what: str) -> None:
             "make it an output of its body with surgeon"
         )
     kind = draft.types.of(value)
-    if kind is None or not kind.WhichOneof("value"):
-        raise EditError(f"{what}: its type is not known, because no schema tells it; add another tensor")
+    if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+        raise EditError(
+            f"{what}: got {text(kind)}, expected a tensor of known dtype and rank, as outputs must have; add another"
+        )
     draft.types.state(value, kind)
     draft.set_ports(graph, "outputs", [*graph.outputs, value])
 

@@ -13,7 +13,8 @@ import onnx_ir as ir
 from ..errors import EditError
 from ..model.walk import evaluate_node
 from .base import Edit, names
-from .draft import Draft, bodies, nested
+from .bodies import bodies, nested
+from .draft import Draft
 from .nodes import make_input
 from .ports import add_output
 from .types import write_node

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from ..errors import EditError
 from ..model import proto
 from ..model.info import DTYPES, from_type
+from .bodies import bodies, nested
 from .schema import check_inputs, schema_of
 
 if TYPE_CHECKING:
@@ -63,15 +64,21 @@ class Types:
 
             self.draft.do(lambda: known.__setitem__(value, kind), undo)
         stated = value.is_graph_input() or value.is_graph_output()
+        if stated and (kind is None or not kind.WhichOneof("value")):
+            return
         if stated or value.type is not None or value.shape is not None:
-            if kind is None and stated:
-                return
-            self.state(value, kind)
+            self.state(value, kind, keep_rank=stated)
 
-    def state(self, value: ir.Value, kind: onnx.TypeProto | None) -> None:
-        """Write the type of a value into the graph (as value_info); None removes it."""
+    def state(self, value: ir.Value, kind: onnx.TypeProto | None, *, keep_rank: bool = False) -> None:
+        """Write the type of a value into the graph (as value_info); None removes it.
+
+        Args:
+            keep_rank: where no shape is known any more, keep the one that was stated: inputs and outputs need one.
+        """
+        shape = kind and ir.serde.deserialize_type_proto_for_shape(kind)
         self.draft.set(value, "type", kind and ir.serde.deserialize_type_proto_for_type(kind))
-        self.draft.set(value, "shape", kind and ir.serde.deserialize_type_proto_for_shape(kind))
+        if shape is not None or not keep_rank:
+            self.draft.set(value, "shape", shape)
 
     def _infer_everything(self) -> None:
         model = self.draft.model
@@ -234,11 +241,7 @@ class Types:
             return {}
         written = write_node(node)
         types = {value.name: kind for value, kind in inputs if value is not None}
-        from .draft import nested
-
-        container = False
         for inner in nested(node):
-            container = True
             for value in inner.inputs:
                 if value is not None and value.name not in types and (kind := self.of(value)) is not None:
                     types[value.name] = kind
@@ -259,13 +262,15 @@ class Types:
                 ir_version=draft.model.ir_version,
             )
         except Exception as error:
-            if container or not self._worked_before(node):
+            if not self._changed(node):
                 return None  # onnx could not infer it before either: nothing is known against it
             raise _misfit(node, inputs, error) from None
 
-    def _worked_before(self, node: ir.Node) -> bool:
-        """Whether a node that fails to infer is one that this edit made, or fits no more because of it."""
-        return node in self.draft.touched or any(value in self.draft.retyped for value in node.inputs)
+    def _changed(self, node: ir.Node) -> bool:
+        """Whether this edit changed a node, what it reads, or what a body of it gives."""
+        retyped = self.draft.retyped
+        given = [value for _, graph in bodies(node) for value in graph.outputs]
+        return node in self.draft.touched or any(value in retyped for value in (*node.inputs, *given))
 
 
 def _typed(info: onnx.ValueInfoProto) -> onnx.TypeProto:
@@ -370,5 +375,5 @@ def text(kind: onnx.TypeProto | None) -> str:
     if kind is None:
         return "of unknown type"
     dtype, shape = from_type(kind)
-    dims = "?" if shape is None else ", ".join("?" if dim is None else str(dim) for dim in shape)
+    dims = "unknown rank" if shape is None else ", ".join("?" if dim is None else str(dim) for dim in shape)
     return f"{dtype or '?'}[{dims}]"

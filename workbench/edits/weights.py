@@ -65,7 +65,8 @@ class SetWeightDtype(Edit):
         number = make(self.dtype, ()).tensor_type.elem_type
         if ir.DataType.STRING in (old.dtype, ir.DataType(number)):
             raise EditError(
-                f"cannot convert weight {self.tensor!r}: got {DTYPES[old.dtype.value]} to {self.dtype}, expected numbers"
+                f"cannot convert weight {self.tensor!r}: got {DTYPES[old.dtype.value]} to {self.dtype}, "
+                "expected numbers"
             )
         with np.errstate(all="ignore"):
             array = old.numpy().astype(ir.DataType(number).numpy())

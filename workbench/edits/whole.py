@@ -30,8 +30,8 @@ def full(model: ir.Model, what: str) -> onnx.ModelProto:
     size = sum(tensor.nbytes for tensor in save.tensors(model))
     if size > save.INLINE_LIMIT:
         raise EditError(
-            f"cannot {what}: the model has {size / 1e9:.1f} GB of weights, expected at most 1.5 GB, because all of them "
-            "must be in memory; use the other edits, which leave weights where they are"
+            f"cannot {what}: the model has {size / 1e9:.1f} GB of weights, expected at most 1.5 GB, because all of "
+            "them must be in memory; use the other edits, which leave weights where they are"
         )
     return protos.serialize(model, lambda tensor, _: tensor)
 
@@ -199,8 +199,8 @@ class Surgery(Whole):
                     or list(old.const_value.shape.numpy()) != list(tensor.dims)
                 ):
                     raise EditError(
-                        f"the graph needs the weight {tensor.name!r} of the model that it was made from; this one has none "
-                        "of that name and shape; replay it on the original"
+                        f"the graph needs the weight {tensor.name!r} of the model that it was made from; this one has "
+                        "none of that name and shape; replay it on the original"
                     )
                 kept.append((tensor.name, old.const_value, list(tensor.dims)))
                 tensor.ClearField("external_data")

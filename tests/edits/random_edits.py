@@ -57,6 +57,8 @@ def walk(model: Model, count: int, seed: int, *, check_every: int = 1, check: Ca
     rng = random.Random(seed)
     found = Walk(model)
     for number in range(count):
+        if len(draft_of(found.model).nodes) < 5:
+            break
         edit = pick(rng, found.model)
         before = content(found.model) if number % 7 == 0 else None
         try:

@@ -15,7 +15,7 @@ from dataclasses import fields
 from typing import Any
 
 from ..model import Model
-from . import whole
+from . import origins, whole
 from .base import Edit
 from .history import History, apply, recorded
 from .kinds import BY_METHOD, KINDS

@@ -43,13 +43,12 @@ def splice(
                 f"cannot insert between {key!r} and the model's output of the same name: both are one tensor; "
                 "name the nodes that shall read the new one (to=)"
             )
-        kind = draft.types.of(value)
         origins.rename(draft, value, draft.free(graph, f"{name}_before"))
     new = build(graph, value)
     last = new[-1].outputs[0]
     if outside and main:
         last.name = name
-        draft.types.state(last, kind)
+        draft.types.state_like(last, value)
     for node in new:
         for output in node.outputs:
             output.name = output.name or draft.free(graph, f"{name}_{node.op_type.lower()}")

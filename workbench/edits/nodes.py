@@ -192,14 +192,14 @@ def _bypass(draft: Draft, node: ir.Node, through: int | None) -> None:
             f"{what}: it makes the output {out.name!r}, and its input {source.name!r} cannot take that name; "
             "replace_op it with Identity instead"
         )
-    name, kind = out.name or "", draft.types.of(out)
+    name = out.name or ""
     draft.redirect(out, source)
     if outside:
         draft.set_ports(graph, "outputs", [source if output is out else output for output in graph.outputs])
     draft.remove(graph, [node])
     if outside and graph is draft.model.graph:
         draft.rename_value(source, name)
-        draft.types.state(source, kind)
+        draft.types.state_like(source, out)
 
 
 def _fitting(draft: Draft, node: ir.Node, through: int | None, what: str) -> int:

@@ -129,12 +129,18 @@ class CleanUp(Edit):
 
     def change(self, draft: Draft) -> None:
         clean(draft)
+        drop_functions(draft)
+
+
+def drop_functions(draft: Draft) -> None:
+    """Remove functions that nothing calls."""
+    while True:
         used = {(node.domain, node.op_type, node.overload) for node in draft.nodes.values()}
-        functions = draft.model.functions
-        while gone := [key for key in functions if key not in used]:
-            for key in gone:
-                draft.remove_function(key)
-            used = {(node.domain, node.op_type, node.overload) for node in draft.nodes.values()}
+        gone = [key for key in draft.model.functions if key not in used]
+        if not gone:
+            return
+        for key in gone:
+            draft.remove_function(key)
 
 
 def clean(draft: Draft) -> None:
@@ -190,6 +196,7 @@ class Extract(Edit):
             draft.set_ports(graph, "outputs", ends)
         new = [self._start(draft, value) for value in starts]
         clean(draft)
+        drop_functions(draft)
         if starts:
             self._check(draft, new)
             draft.set_ports(graph, "inputs", new)

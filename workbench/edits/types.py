@@ -69,6 +69,11 @@ class Types:
         if stated or value.type is not None or value.shape is not None:
             self.state(value, kind, keep_rank=stated)
 
+    def state_like(self, value: ir.Value, other: ir.Value) -> None:
+        """State of a value in the graph what is stated of another."""
+        self.draft.set(value, "type", other.type)
+        self.draft.set(value, "shape", other.shape)
+
     def state(self, value: ir.Value, kind: onnx.TypeProto | None, *, keep_rank: bool = False) -> None:
         """Write the type of a value into the graph (as value_info); None removes it.
 

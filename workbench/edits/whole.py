@@ -116,31 +116,24 @@ class ConvertOpset(Whole):
 
     def _without_weights(self, model: ir.Model) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
         """The model with large weights as inputs, so that the converter neither copies nor needs them."""
-        proto = protos.skeleton(model)
-        heavy = {}
-        for tensor in list(proto.graph.initializer):
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                heavy[tensor.name] = model.graph.initializers[tensor.name].const_value
-                proto.graph.initializer.remove(tensor)
-                if tensor.name not in {info.name for info in proto.graph.input}:
-                    info = onnx.helper.make_tensor_value_info(
-                        tensor.name, tensor.data_type, list(tensor.dims)
-                    )
-                    proto.graph.input.append(info)
-        for node in proto.graph.node:
-            for attribute in node.attribute:
-                _refuse_heavy(attribute, node)
-        return proto, heavy  # type: ignore[return-value]
+        heavy = {
+            name: value.const_value
+            for name, value in model.graph.initializers.items()
+            if value.const_value is not None and value.const_value.size > 1024
+        }
+        own = {id(tensor) for tensor in heavy.values()}
 
+        def place(tensor: ir.TensorProtocol, where: str) -> ir.TensorProtocol:
+            return protos.reference(tensor, KEPT, None, None) if where == "graph" and id(tensor) in own else tensor
 
-def _refuse_heavy(attribute: onnx.AttributeProto, node: onnx.NodeProto) -> None:
-    held = [attribute.t] if attribute.HasField("t") else list(attribute.g.initializer)
-    held += [a.t for inner in attribute.g.node for a in inner.attribute]
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in held):
-        raise EditError(
-            f"cannot convert the operator set: node {node.name!r} ({node.op_type}) holds a large constant; "
-            "fold_constants or make it an initializer first"
-        )
+        proto = protos.serialize(model, place)
+        inputs = {info.name for info in proto.graph.input}
+        for tensor in [tensor for tensor in proto.graph.initializer if tensor.name in heavy]:
+            proto.graph.initializer.remove(tensor)
+            if tensor.name not in inputs:
+                info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+                proto.graph.input.append(info)
+        return proto, heavy
 
 
 def _restore_notes(made: onnx.GraphProto, before: onnx.GraphProto) -> None:

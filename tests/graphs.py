@@ -62,7 +62,9 @@ def _block(stream: str, scope: str, kind: str) -> tuple[list[onnx.NodeProto], st
     for letter in "qkv":
         linear = add("MatMul", [normed, f"w{letter}"], f"attention/{letter}")
         split = add("Reshape", [linear, "heads"], f"attention/{letter}")
-        parts[letter] = add("Transpose", [split], f"attention/{letter}", perm=[0, 2, 3, 1] if letter == "k" else [0, 2, 1, 3])
+        parts[letter] = add(
+            "Transpose", [split], f"attention/{letter}", perm=[0, 2, 3, 1] if letter == "k" else [0, 2, 1, 3]
+        )
     scores = add("MatMul", [parts["q"], parts["k"]], "attention/scores")
     scores = add("Mul", [scores, "scale"], "attention/scores")
     if kind == "masked":

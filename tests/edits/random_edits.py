@@ -52,7 +52,9 @@ def runs(model: Model) -> None:
     onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
 
 
-def walk(model: Model, count: int, seed: int, *, check_every: int = 1, check: Callable[[Model], None] = runs) -> Walk:
+def walk(
+    model: Model, count: int, seed: int, *, check_every: int = 1, check: Callable[[Model], None] = runs
+) -> Walk:
     """Apply random edits; a refused one must leave the bytes as they were."""
     rng = random.Random(seed)
     found = Walk(model)

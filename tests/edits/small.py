@@ -32,27 +32,40 @@ def proto() -> onnx.ModelProto:
         helper.make_node("Add", ["mm", "b"], ["sum"], name="add"),
         helper.make_node("Relu", ["sum"], ["relu"], name="relu_node"),
         helper.make_node(
-            "If", ["flag"], ["picked"], name="if", then_branch=branch("Neg", "then"), else_branch=branch("Abs", "else")
+            "If",
+            ["flag"],
+            ["picked"],
+            name="if",
+            then_branch=branch("Neg", "then"),
+            else_branch=branch("Abs", "else"),
         ),
         helper.make_node("Twice", ["picked"], ["twice"], name="call", domain="my"),
         helper.make_node("Constant", [], ["shape"], name="shape_node", value_ints=[-1, 4]),
         helper.make_node("Reshape", ["twice", "shape"], ["flat"], name="reshape"),
         helper.make_node("LeakyRelu", ["flat"], ["y"], name="leaky", alpha=0.5),
     ]
-    inputs = [helper.make_tensor_value_info("x", FLOAT, ["n", 4]), helper.make_tensor_value_info("flag", TensorProto.BOOL, [])]
+    inputs = [
+        helper.make_tensor_value_info("x", FLOAT, ["n", 4]),
+        helper.make_tensor_value_info("flag", TensorProto.BOOL, []),
+    ]
     outputs = [helper.make_tensor_value_info("y", FLOAT, ["n", 4])]
     infos = [helper.make_tensor_value_info("sum", FLOAT, ["n", 4])]
     held = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "small", inputs, outputs, held, value_info=infos)
     twice = helper.make_function(
-        "my", "Twice", ["a"], ["r"], [helper.make_node("Add", ["a", "a"], ["r"], name="double")], [helper.make_opsetid("", 17)]
+        "my",
+        "Twice",
+        ["a"],
+        ["r"],
+        [helper.make_node("Add", ["a", "a"], ["r"], name="double")],
+        [helper.make_opsetid("", 17)],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
     return helper.make_model(graph, opset_imports=opsets, functions=[twice], ir_version=8)
 
 
 def tail() -> onnx.ModelProto:
-    """y[n, 4] -> Sqrt -> z[n, 4], with names that the small model has too."""
+    """y[n, 4] -> Abs -> Add b -> z[n, 4], with names that the small model has too."""
     nodes = [
         helper.make_node("Abs", ["y"], ["relu"], name="relu_node"),
         helper.make_node("Add", ["relu", "b"], ["z"], name="last"),

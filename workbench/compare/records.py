@@ -14,7 +14,6 @@ from .plan import Plan
 from .result import COMPARED, SHAPES_DIFFER
 from .stream import Stream
 
-
 ONLY_REFERENCE = "only in the reference"
 ONLY_CANDIDATE = "only in the candidate"
 AS_RUN = {  # the same where the candidate is the graph that the runtime's optimiser made

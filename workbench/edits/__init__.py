@@ -23,7 +23,18 @@ from .replay import parse, replay
 
 globals().update({kind.__name__: kind for kind in KINDS})
 
-__all__ = ["BY_METHOD", "KINDS", "METHODS", "Edit", "History", "apply", "parse", "recorded", "replay"]
+__all__ = [
+    "BY_METHOD",
+    "KINDS",
+    "METHODS",
+    "Edit",
+    "History",
+    "apply",
+    "origins",
+    "parse",
+    "recorded",
+    "replay",
+]
 __all__ += [kind.__name__ for kind in KINDS]
 
 

@@ -26,9 +26,11 @@ class Edit:
 
     Class attributes:
         method: name of the Model method that makes and applies it.
+        typed: whether types have to be known for it; the first such edit of a loaded model infers all of them.
     """
 
     method: ClassVar[str]
+    typed: ClassVar[bool] = True
 
     def change(self, draft: Draft) -> None:
         """Take the steps. Raises EditError or NotInModelError to refuse."""
@@ -40,7 +42,8 @@ class Edit:
         Args:
             content: the expression for the folder of the contents.
         """
-        written, keywords = [], False
+        written: list[str] = []
+        keywords = False
         for item in fields(self):
             value = getattr(self, item.name)
             default = item.default if item.default_factory is MISSING else item.default_factory()
@@ -48,7 +51,7 @@ class Edit:
                 keywords = True
                 continue
             shown = _python(value, content)
-            keywords = keywords or item.kw_only
+            keywords = keywords or item.kw_only is True
             written.append(f"{item.name}={shown}" if keywords else shown)
         return f"{self.method}({', '.join(written)})"
 

@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from ..errors import EditError
-from ..model import Model, load, save
+from ..model import Model, load
 from ..model import proto as protos
 from ..model.info import from_type
+from ..model.save import INLINE_LIMIT
+from ..model.scopes import tensors
 from . import origins
 from .base import Edit
 from .bodies import bodies
@@ -29,7 +31,7 @@ def content_of(model: Any) -> Content:
     if isinstance(model, str | Path) and not Path(model).suffix:
         raise EditError(f"cannot read a model from {str(model)!r}; expected the path of a .onnx file")
     loaded = load(model)
-    if sum(tensor.nbytes for tensor in save.tensors(loaded.ir)) > save.INLINE_LIMIT:
+    if sum(int(tensor.nbytes) for tensor in tensors(loaded.ir)) > INLINE_LIMIT:
         raise EditError(
             f"model {loaded.name!r} has over 1.5 GB of weights, which an edit cannot hold; combine the files with "
             "onnx.compose first"

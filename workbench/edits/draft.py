@@ -124,7 +124,8 @@ class Draft:
     def graph_of(self, node: ir.Node) -> ir.Graph:
         """The graph that a node is in."""
         graph = node.graph
-        return graph if isinstance(graph, ir.Graph) else graph.graph  # type: ignore[union-attr]
+        assert graph is not None
+        return graph if isinstance(graph, ir.Graph) else graph.graph
 
     def around(self, graph: ir.Graph) -> list[ir.Graph]:
         """A graph and those around it, inmost first."""

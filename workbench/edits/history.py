@@ -170,6 +170,8 @@ def apply(model: Model, edit: Edit) -> Model:
 def _steps(draft: Draft, edit: Edit) -> list[Any]:
     """Let an edit take its steps on a draft, and check them; none of them stays when it is refused."""
     draft.start()
+    if edit.typed:
+        draft.types.know()
     try:
         edit.change(draft)
         for node in list(draft.touched):

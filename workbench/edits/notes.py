@@ -26,6 +26,7 @@ class SetMetadata(Edit):
     """
 
     method: ClassVar[str] = "set_metadata"
+    typed: ClassVar[bool] = False
     key: str
     value: str | None
     node: str | None = None
@@ -55,6 +56,7 @@ class SetScope(Edit):
     """Put nodes into a scope (``encoder/layer.0``), by which views group them; ``""`` takes them out again."""
 
     method: ClassVar[str] = "set_scope"
+    typed: ClassVar[bool] = False
     nodes: tuple[str, ...]
     scope: str
 

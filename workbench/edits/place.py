@@ -102,7 +102,7 @@ def constant(draft: Draft, graph: ir.Graph, name: str, tensor: ir.TensorProtocol
         draft.insert(graph, [node], next(iter(graph), None))
         return node.outputs[0]
     value = ir.Value(
-        name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape)
+        name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy())
     )
     draft.add_initializer(graph, value)
     return value

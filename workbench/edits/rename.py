@@ -21,6 +21,7 @@ class RenameNode(Edit):
     """
 
     method: ClassVar[str] = "rename_node"
+    typed: ClassVar[bool] = False
     node: str
     name: str
 
@@ -49,6 +50,7 @@ class RenameTensor(Edit):
     """
 
     method: ClassVar[str] = "rename_tensor"
+    typed: ClassVar[bool] = False
     tensor: str
     name: str
 
@@ -69,6 +71,7 @@ class RenameInput(Edit):
     """Give an input of the model another name."""
 
     method: ClassVar[str] = "rename_input"
+    typed: ClassVar[bool] = False
     input: str
     name: str
 
@@ -84,6 +87,7 @@ class RenameOutput(Edit):
     """Give an output of the model another name."""
 
     method: ClassVar[str] = "rename_output"
+    typed: ClassVar[bool] = False
     output: str
     name: str
 

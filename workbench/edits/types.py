@@ -7,6 +7,7 @@ the affected cone is inferred again: the touched nodes, and what follows them un
 from __future__ import annotations
 
 import heapq
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,8 @@ class Types:
         """The type of a tensor as far as it is known."""
         if value.const_value is not None:
             return _of_tensor(value.const_value)
-        if self._known is None:
-            self._known = {}
-            self._infer_everything()
-        return self._known[value] if value in self._known else declared(value)
+        known = self._known or {}
+        return known[value] if value in known else declared(value)
 
     def text(self, value: ir.Value) -> str:
         """``float32[1, n]`` for messages."""
@@ -85,6 +84,12 @@ class Types:
         if shape is not None or not keep_rank:
             self.draft.set(value, "shape", shape)
 
+    def know(self) -> None:
+        """Infer the whole model, once. To be called before the first step that changes a type."""
+        if self._known is None:
+            self._known = {}
+            self._infer_everything()
+
     def _infer_everything(self) -> None:
         model = self.draft.model
         try:
@@ -104,9 +109,8 @@ class Types:
             )
         except Exception as error:
             if not self._failed_before():
-                reason = str(error).replace("\n", " ").split("] ")[-1].strip()
                 raise EditError(
-                    f"the rest of the model does not take that: {reason}; change that node first"
+                    f"the model does not take that: {_first(error)}; change that node first"
                 ) from None
             found = onnx.shape_inference.infer_shapes(fresh, data_prop=True)
         for value, kind in [
@@ -276,6 +280,12 @@ class Types:
         retyped = self.draft.retyped
         given = [value for _, graph in bodies(node) for value in graph.outputs]
         return node in self.draft.touched or any(value in retyped for value in (*node.inputs, *given))
+
+
+def _first(error: Exception) -> str:
+    """The first of the errors that onnx's inference lists: ``node 'a' (Add): Incompatible dimensions``."""
+    found = re.search(r"\(op_type:([^,]*), node name: (.*?)\): (?:\[\w+\] )?([^\n]*)", str(error))
+    return f"node {found[2]!r} ({found[1]}): {found[3]}" if found else str(error).strip()
 
 
 def _typed(info: onnx.ValueInfoProto) -> onnx.TypeProto:

@@ -11,9 +11,11 @@ import onnx
 import onnx_ir as ir
 
 from ..errors import EditError
-from ..model import Model, load, save
+from ..model import Model, load
 from ..model import proto as protos
 from ..model.proto import encode
+from ..model.save import INLINE_LIMIT
+from ..model.scopes import tensors
 from . import origins
 from .base import Whole
 from .content import Content, of_bytes
@@ -27,8 +29,8 @@ KEPT = "workbench-weight"
 
 def full(model: ir.Model, what: str) -> onnx.ModelProto:
     """A model with all of its weights inside; EditError when they are too many."""
-    size = sum(tensor.nbytes for tensor in save.tensors(model))
-    if size > save.INLINE_LIMIT:
+    size = sum(int(tensor.nbytes) for tensor in tensors(model))
+    if size > INLINE_LIMIT:
         raise EditError(
             f"cannot {what}: the model has {size / 1e9:.1f} GB of weights, expected at most 1.5 GB, because all of "
             "them must be in memory; use the other edits, which leave weights where they are"
@@ -67,6 +69,11 @@ class Simplify(Whole):
             import onnxslim
         except ImportError:
             raise EditError("cannot simplify: onnxslim is not installed; pip install onnxslim") from None
+        if model.functions:
+            raise EditError(
+                "cannot simplify: the model has functions of its own, on which onnxslim fails; inline them with "
+                "onnx.inliner first"
+            )
         given = full(model, "simplify")
         try:
             slim = onnxslim.slim(given)
@@ -124,7 +131,11 @@ class ConvertOpset(Whole):
         own = {id(tensor) for tensor in heavy.values()}
 
         def place(tensor: ir.TensorProtocol, where: str) -> ir.TensorProtocol:
-            return protos.reference(tensor, KEPT, None, None) if where == "graph" and id(tensor) in own else tensor
+            return (
+                protos.reference(tensor, KEPT, None, None)
+                if where == "graph" and id(tensor) in own
+                else tensor
+            )
 
         proto = protos.serialize(model, place)
         inputs = {info.name for info in proto.graph.input}
@@ -203,7 +214,7 @@ class Surgery(Whole):
         made = load(encode(proto)).ir
         for name, weight, _ in kept:
             made.graph.initializers[name].const_value = weight
-            made.graph.initializers[name].shape = ir.Shape(weight.shape)
+            made.graph.initializers[name].shape = ir.Shape(weight.shape.numpy())
         origins.carry(model, made)
         return made
 

@@ -27,6 +27,7 @@ from .weights import FileTensor
 if TYPE_CHECKING:
     import pandas as pd
 
+Tensor, Graph = ir.TensorProtocol, ir.Model  # Model has a property of the name ir
 HISTORY = "workbench.history"
 """Key of the edits in the metadata of a saved model."""
 CACHED = 1 << 28
@@ -99,10 +100,10 @@ class Model:
         self._walks: dict[Any, Walk] = {}
 
     @property
-    def ir(self) -> ir.Model:
+    def ir(self) -> Graph:
         """The graph. Models that came out of one another by edits share it: use what this gives before another of
         them is asked for its graph."""
-        graph: ir.Model = self._graph if self.version is None else self.version.graph()
+        graph: Graph = self._graph if self.version is None else self.version.graph()
         return graph
 
     @property
@@ -220,7 +221,7 @@ class Model:
             self._proto = made
         return made
 
-    def _spill(self, weights: list[ir.TensorProtocol]) -> None:
+    def _spill(self, weights: list[Tensor]) -> None:
         folder = Path(tempfile.mkdtemp(prefix="workbench-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         path = folder / "weights.data"

@@ -109,14 +109,7 @@ def _python(value: Any, content: str) -> str:
         return "{" + ", ".join(f"{key!r}: {_python(item, content)}" for key, item in value.items()) + "}"
     if isinstance(value, float) and not re.fullmatch(r"-?[\d.e+-]+", repr(value)):
         return f"float({str(value)!r})"
-    if isinstance(value, str):
-        return _quoted(value)
-    return repr(value)
-
-
-def _quoted(text: str) -> str:
-    """A literal in which nothing but printable ASCII stands, so that names cannot hide what a line does."""
-    return repr(text) if text.isascii() or text.isprintable() else ascii(text)
+    return repr(value)  # which escapes what is not printable: a name cannot hide what a line does
 
 
 def _plain(value: Any) -> Any:

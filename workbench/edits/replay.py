@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import EditError
+from ..errors import EditError, WorkbenchError
 from ..model import Model, load
 from .base import Edit, read
 from .content import Content, Store
@@ -36,7 +36,7 @@ def replay(source: Any, model: Any) -> Model:
     for number, edit in enumerate(parse(source), 1):
         try:
             made = apply(made, edit)
-        except EditError as error:
+        except WorkbenchError as error:
             raise EditError(f"edit {number} ({edit.python()}) was refused: {error}") from error
     return made
 

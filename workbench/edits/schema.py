@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -191,11 +192,9 @@ def _convert(wanted: str, value: Any) -> Any:
     if wanted == "INT" and isinstance(value, bool | int | np.integer):
         return int(value) if -(1 << 63) <= value < 1 << 63 else None
     if wanted == "FLOAT" and isinstance(value, bool | int | float | np.integer | np.floating):
-        return (
-            float(np.float32(value))
-            if abs(value) < 3.5e38 or value in (float("inf"), -float("inf"))
-            else None
-        )
+        with np.errstate(over="ignore"):
+            made = float(np.float32(value))
+        return made if math.isfinite(made) or not math.isfinite(value) else None
     if wanted == "STRING" and isinstance(value, str):
         return value
     if wanted == "TENSOR" and isinstance(value, Content):

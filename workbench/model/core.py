@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx
 import onnx_ir as ir
@@ -27,7 +27,8 @@ from .weights import FileTensor
 if TYPE_CHECKING:
     import pandas as pd
 
-Tensor, Graph = ir.TensorProtocol, ir.Model  # Model has a property of the name ir
+Tensor: TypeAlias = ir.TensorProtocol  # Model has a property of the name ir
+Graph: TypeAlias = ir.Model
 HISTORY = "workbench.history"
 """Key of the edits in the metadata of a saved model."""
 CACHED = 1 << 28

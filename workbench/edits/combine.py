@@ -20,8 +20,8 @@ from .base import Edit
 from .bodies import bodies
 from .content import Content, of_bytes
 from .draft import Draft
+from .infer import text
 from .place import arrange
-from .types import text
 
 
 def content_of(model: Any) -> Content:

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from ..errors import EditError, NotInModelError
 from ..model import scopes
 from .bodies import bodies, nested
+from .infer import SMALL
 from .types import Types
 
 Step = tuple[Callable[[], None], Callable[[], None]]
@@ -375,6 +376,7 @@ class Draft:
         self.set(value, "const_value", tensor)
         self.retyped.setdefault(value, before)
         self.types.declare(value, self.types.of(value))
+        self.touched.update((user, None) for user, _ in value.uses() if tensor.size <= SMALL)
 
     def remove_function(self, key: ir.OperatorIdentifier) -> None:
         """Remove a model-local function that nothing calls."""

@@ -11,7 +11,8 @@ from ..errors import EditError
 from ..model.info import from_type
 from .base import Edit, tuples
 from .draft import Draft
-from .types import make, text
+from .infer import text
+from .types import make
 
 Dims = tuple[int | str | None, ...]
 

@@ -194,7 +194,7 @@ def _convert(wanted: str, value: Any) -> Any:
     if wanted == "FLOAT" and isinstance(value, bool | int | float | np.integer | np.floating):
         with np.errstate(over="ignore"):
             made = float(np.float32(value))
-        return made if math.isfinite(made) or not math.isfinite(value) else None
+        return made if math.isfinite(made) or not math.isfinite(float(value)) else None
     if wanted == "STRING" and isinstance(value, str):
         return value
     if wanted == "TENSOR" and isinstance(value, Content):

@@ -15,9 +15,9 @@ from ..model.walk import evaluate_node
 from .base import Edit, names
 from .bodies import bodies, nested
 from .draft import Draft
+from .infer import write_node
 from .nodes import make_input
 from .ports import add_output
-from .types import write_node
 from .weights import data
 
 _RANDOM = frozenset(

@@ -7,7 +7,6 @@ the affected cone is inferred again: the touched nodes, and what follows them un
 from __future__ import annotations
 
 import heapq
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,11 @@ from ..errors import EditError
 from ..model import proto
 from ..model.info import DTYPES, from_type
 from .bodies import bodies, nested
+from .infer import first_error, infer_call, misfit, small_data, text, write_node
 from .schema import check_inputs, schema_of
 
 if TYPE_CHECKING:
     from .draft import Draft
-
-SMALL = 1024  # elements of a constant that shape inference may look at
 
 
 class Types:
@@ -110,7 +108,7 @@ class Types:
         except Exception as error:
             if not self._failed_before():
                 raise EditError(
-                    f"the model does not take that: {_first(error)}; change that node first"
+                    f"the model does not take that: {first_error(error)}; change that node first"
                 ) from None
             found = onnx.shape_inference.infer_shapes(fresh, data_prop=True)
         for value, kind in [
@@ -187,6 +185,24 @@ class Types:
             waiting.discard(node)
             for value in self._infer_node(node):
                 self._push_users(value, push)
+        if any(map(self._reaches_far, draft.touched)) or any(map(self._counts, draft.retyped)):
+            self.again()
+
+    def _reaches_far(self, node: ir.Node) -> bool:
+        """Whether a node takes part in the arithmetic on shapes, or is in a function: then what follows from it is
+        not only in the types of its outputs, and the whole graph is inferred anew."""
+        draft = self.draft
+        if node.name not in draft.nodes:
+            return False
+        return draft.is_function(draft.graph_of(node)) or any(map(self._counts, node.outputs))
+
+    def _counts(self, value: ir.Value) -> bool:
+        """Whether a tensor looks like a shape or a part of one."""
+        kind = self.of(value)
+        if kind is None or kind.tensor_type.elem_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+            return False
+        dims = kind.tensor_type.shape.dim
+        return len(dims) <= 1 and all(not dim.HasField("dim_value") or dim.dim_value <= 64 for dim in dims)
 
     def _push_users(self, value: ir.Value, push: Any) -> None:
         for user, _ in value.uses():
@@ -243,9 +259,8 @@ class Types:
             attribute = next(iter(node.attributes.values()), None)
             if attribute is not None and attribute.type == ir.AttributeType.TENSOR:
                 return {node.outputs[0].name or "": _of_tensor(attribute.value)}
-        if schema is None:
-            unchanged = not any(value in draft.retyped for value, _ in inputs) and node not in draft.touched
-            return None if unchanged else {}
+        if schema is None and (node.domain, node.op_type, node.overload) not in draft.model.functions:
+            return self._unknown(node)
         if any(value is not None and kind is None for value, kind in inputs):
             return {}
         written = write_node(node)
@@ -254,26 +269,44 @@ class Types:
             for value in inner.inputs:
                 if value is not None and value.name not in types and (kind := self.of(value)) is not None:
                     types[value.name] = kind
-        data = {
-            value.name: small
-            for value, _ in inputs
-            if value is not None and (small := _data(value)) is not None
-        }
         try:
+            if schema is None:
+                return infer_call(draft, written, types)
+            data = {
+                value.name: small for value, _ in inputs if value is not None and (small := small_data(value))
+            }
+            opsets = [onnx.helper.make_opsetid(*item) for item in draft.opsets(draft.graph_of(node)).items()]
             return onnx.shape_inference.infer_node_outputs(
-                schema,
-                written,
-                types,
-                data,
-                opset_imports=[
-                    onnx.helper.make_opsetid(*item) for item in draft.opsets(draft.graph_of(node)).items()
-                ],
-                ir_version=draft.model.ir_version,
+                schema, written, types, data, opset_imports=opsets, ir_version=draft.model.ir_version
             )
         except Exception as error:
             if not self._changed(node):
                 return None  # onnx could not infer it before either: nothing is known against it
-            raise _misfit(node, inputs, error) from None
+            raise misfit(node, inputs, error) from None
+
+    def _unknown(self, node: ir.Node) -> dict[str, onnx.TypeProto] | None:
+        """What an operator without a schema makes: what it made, as long as what it reads has the same dtypes."""
+        for value in node.inputs:
+            before = self.draft.retyped.get(value) if value is not None else None
+            if value is None or before is None or node in self.draft.touched:
+                continue
+            now = self.of(value)
+            if now is None or from_type(before)[0] != from_type(now)[0]:
+                raise EditError(
+                    f"node {node.name!r} ({node.domain}::{node.op_type}) would read {text(now)} as {value.name!r}, "
+                    f"expected {text(before)}: no schema says what it makes of that; insert a Cast back before it"
+                )
+        unchanged = (
+            not any(value in self.draft.retyped for value in node.inputs) and node not in self.draft.touched
+        )
+        if unchanged:
+            return None
+        found = {}
+        for value in node.outputs:
+            kind = self.of(value)
+            if kind is not None and kind.HasField("tensor_type") and node not in self.draft.touched:
+                found[value.name or ""] = without_shape(kind)
+        return found
 
     def _changed(self, node: ir.Node) -> bool:
         """Whether this edit changed a node, what it reads, or what a body of it gives."""
@@ -282,45 +315,8 @@ class Types:
         return node in self.draft.touched or any(value in retyped for value in (*node.inputs, *given))
 
 
-def _first(error: Exception) -> str:
-    """The first of the errors that onnx's inference lists: ``node 'a' (Add): Incompatible dimensions``."""
-    found = re.search(r"\(op_type:([^,]*), node name: (.*?)\): (?:\[\w+\] )?([^\n]*)", str(error))
-    return f"node {found[2]!r} ({found[1]}): {found[3]}" if found else str(error).strip()
-
-
 def _typed(info: onnx.ValueInfoProto) -> onnx.TypeProto:
     return without_invented(info.type)
-
-
-def _misfit(node: ir.Node, inputs: Any, error: Exception) -> EditError:
-    reason = str(error).replace("\n", " ").split("] ")[-1].strip() or type(error).__name__
-    listed = ", ".join(f"{value.name} {text(kind)}" for value, kind in inputs if value is not None)
-    return EditError(
-        f"node {node.name!r} ({node.op_type}) would not fit its inputs: got {listed}; {reason}; "
-        "change its inputs or attributes first"
-    )
-
-
-def write_node(node: ir.Node) -> onnx.NodeProto:
-    """A node as a proto, with no weights of its bodies."""
-
-    def place(tensor: ir.TensorProtocol, where: str) -> Any:
-        return tensor if tensor.size <= SMALL else proto.reference(tensor, "", None, None)
-
-    return ir.serde.serialize_node(proto.stand_in(node, place))
-
-
-def _data(value: ir.Value) -> onnx.TensorProto | None:
-    """The data of a small constant."""
-    tensor = value.const_value
-    producer = value.producer()
-    if tensor is None and producer is not None and producer.op_type == "Constant" and producer.domain == "":
-        attribute = producer.attributes.get("value")
-        if attribute is not None and not attribute.is_ref():
-            tensor = attribute.value
-    if tensor is None or tensor.size > SMALL or tensor.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
-        return None
-    return onnx.numpy_helper.from_array(tensor.numpy(), value.name)
 
 
 def _of_tensor(tensor: ir.TensorProtocol) -> onnx.TypeProto:
@@ -380,15 +376,13 @@ def refined(new: onnx.TypeProto, old: onnx.TypeProto) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(new.tensor_type.elem_type, dims)
 
 
+def without_shape(kind: onnx.TypeProto) -> onnx.TypeProto:
+    """A tensor type of the same dtype and unknown rank."""
+    found = onnx.TypeProto()
+    found.tensor_type.elem_type = kind.tensor_type.elem_type
+    return found
+
+
 def same(one: onnx.TypeProto | None, two: onnx.TypeProto | None) -> bool:
     """Whether two types say the same."""
     return one is two or (one is not None and two is not None and from_type(one) == from_type(two))
-
-
-def text(kind: onnx.TypeProto | None) -> str:
-    """``float32[1, n]``."""
-    if kind is None:
-        return "of unknown type"
-    dtype, shape = from_type(kind)
-    dims = "unknown rank" if shape is None else ", ".join("?" if dim is None else str(dim) for dim in shape)
-    return f"{dtype or '?'}[{dims}]"

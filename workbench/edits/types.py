@@ -221,7 +221,8 @@ class Types:
             key = (places[graph][node], *key)
             if graph not in self.draft.owners:
                 return key
-            node = self.draft.owners[graph][0]
+            node, attribute = self.draft.owners[graph]
+            key = ([name for name, _ in bodies(node)].index(attribute), *key)
 
     def _infer_node(self, node: ir.Node) -> list[ir.Value]:
         """Infer a node's outputs again; the values whose type is another one now."""
@@ -264,11 +265,11 @@ class Types:
         if any(value is not None and kind is None for value, kind in inputs):
             return {}
         written = write_node(node)
-        types = {value.name: kind for value, kind in inputs if value is not None}
+        types: dict[str, Any] = {value.name or "": kind for value, kind in inputs if value is not None}
         for inner in nested(node):
             for value in inner.inputs:
                 if value is not None and value.name not in types and (kind := self.of(value)) is not None:
-                    types[value.name] = kind
+                    types[value.name or ""] = kind
         try:
             if schema is None:
                 return infer_call(draft, written, types)

@@ -11,13 +11,13 @@ import workbench as wb
 
 # (model, edits, seed, how many edits per check by onnx's checker and ONNX Runtime)
 WALKS = [
-    ("silero_vad", 200, 1, 3),
-    ("silero_vad", 120, 3, 2),
-    ("silero_vad_16k_op15", 150, 0, 3),
-    ("ppocr_cls", 200, 1, 4),
-    ("mtcnn_onet", 300, 0, 1),
+    ("silero_vad", 100, 1, 4),
+    ("silero_vad", 60, 3, 4),
+    ("silero_vad_16k_op15", 100, 0, 4),
+    ("ppocr_cls", 100, 1, 5),
+    ("mtcnn_onet", 200, 0, 2),
     ("loop", 300, 1, 1),
-    ("residual_block", 300, 1, 1),
+    ("residual_block", 200, 1, 1),
 ]
 
 

@@ -99,7 +99,7 @@ REFUSED = [
     (
         "insert_cast",
         ("sum", "int64"),
-        "node 'then_add' (Add), input 1 (B): got float32 from tensor 'then_c', expected int64 as input 0; insert a "
+        "node 'else_add' (Add), input 1 (B): got float32 from tensor 'else_c', expected int64 as input 0; insert a "
         "Cast on one of them",
     ),
     (

@@ -314,6 +314,11 @@ class History:
     def _write_contents(self, path: Path) -> None:
         folder = path.with_name(f"{path.stem}.contents")
         for content in self._contents().values():
+            if not content.data:
+                raise EditError(
+                    f"the content {content.file_name} of an edit is not in the file that this model was loaded from, "
+                    "which keeps only small ones; write the script from the session that made the edits"
+                )
             folder.mkdir(exist_ok=True)
             (folder / content.file_name).write_bytes(content.data)
 

@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ class Watched:
 
     returncode: int
     seconds: float
+    cpu_seconds: float  # of all processes of the tree together
     peak_bytes: int
     samples: int
     sampling_share: float  # of one core, spent on looking
@@ -117,7 +119,9 @@ def watch(command: list[str], *, interval: float = 0.02, timeout: float | None =
     left = _end_what_is_left()
     seconds = ended - started
     gone = sorted(_shm() - shm)
-    return Watched(process.returncode, seconds, peak, samples, spent / seconds, most, left, gone)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = used.ru_utime + used.ru_stime
+    return Watched(process.returncode, seconds, cpu, peak, samples, spent / seconds, most, left, gone)
 
 
 def _end_what_is_left() -> list[str]:

@@ -10,6 +10,7 @@ is a failure.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import sys
 import tempfile
@@ -22,7 +23,8 @@ import onnx
 import real_models
 from model import build
 
-SECONDS_PER_CASE = 20
+SECONDS_PER_CASE = 30
+FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else None  # so that a busy disk is no hang
 MEMORY = 6 << 30
 NAMES = (
     "loop", "mtcnn_pnet", "silero_vad_16k_sequence", "light_bvlc_alexnet", "light_squeezenet", "light_zfnet512",
@@ -177,12 +179,12 @@ def case(number: int, files: list[bytes]) -> bytes:
 
 def replay(number: int) -> str:
     """Run one case here."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         (Path(folder) / "model.data").write_bytes(bytes(10_000))
         return exercise(case(number, corpus()), Path(folder))
 
 
-def _work(pipe: Connection) -> None:
+def _work(pipe: Connection, folder: Path) -> None:
     import logging
     import resource
     import warnings
@@ -191,16 +193,18 @@ def _work(pipe: Connection) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     files = corpus()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "model.data").write_bytes(bytes(10_000))
-        pipe.send("ready")
-        while (number := pipe.recv()) is not None:
-            try:
-                result = exercise(case(number, files), folder)
-            except BaseException:  # the very thing that is looked for
-                result = "FAILED " + traceback.format_exc()
-            pipe.send(result)
+    (folder / "model.data").write_bytes(bytes(10_000))
+    pipe.send("ready")
+    while (number := pipe.recv()) is not None:
+        if number == "crash":  # for the test of the watch itself
+            os._exit(7)
+        if number == "hang":
+            time.sleep(60)
+        try:
+            result = exercise(case(number, files), folder)
+        except BaseException:  # the very thing that is looked for
+            result = "FAILED " + traceback.format_exc()
+        pipe.send(result)
 
 
 class Fuzzer:
@@ -210,6 +214,7 @@ class Fuzzer:
         self.counts: dict[str, int] = {}
         self.failures: list[str] = []
         self.late: list[str] = []
+        self._folder = tempfile.TemporaryDirectory(dir=FOLDER)
         self._process: multiprocessing.process.BaseProcess | None = None
 
     def run(self, first: int, seconds: float) -> int:
@@ -243,7 +248,7 @@ class Fuzzer:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_work, args=(theirs, Path(self._folder.name)), daemon=True)
         self._process.start()
         theirs.close()
         assert self._pipe.recv() == "ready"

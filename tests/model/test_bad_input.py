@@ -45,6 +45,8 @@ FILES = {
     b"GGUF\x03\x00\x00\x00" + bytes(40): "it looks like a GGUF model (llama.cpp)",
     bytes(100): "it begins with zeros; the copy or download was not completed",
     b"\x80\x04\x95": "it looks like a Python pickle",
+    b"\xff": "its bytes cannot be decoded; it may be cut off",
+    b"\n\n text": "it looks like text that begins with 'text'",
     b"\xff\xff\xff\xff\xff": "its bytes cannot be decoded; it may be cut off or damaged, copy or export it again",
 }
 
@@ -162,6 +164,26 @@ def sparse(proto: ModelProto) -> None:
     proto.graph.sparse_initializer.add().values.name = "s"
 
 
+def training(proto: ModelProto) -> None:
+    proto.training_info.add().algorithm.name = "sgd"
+
+
+def attribute_twice(proto: ModelProto) -> None:
+    proto.graph.node[0].attribute.append(proto.graph.node[0].attribute[0])
+
+
+def no_value(proto: ModelProto) -> None:
+    proto.graph.node[0].attribute.add(name="empty")
+
+
+def no_tensor(proto: ModelProto) -> None:
+    proto.graph.node[0].attribute.add(name="empty", type=onnx.AttributeProto.TENSOR)
+
+
+def no_body(proto: ModelProto) -> None:
+    proto.graph.node[0].attribute.add(name="empty", type=onnx.AttributeProto.GRAPH)
+
+
 def two_functions(proto: ModelProto) -> None:
     function = h.make_function(
         "d", "f", ["a"], ["b"], [h.make_node("Relu", ["a"], ["b"])], [h.make_opsetid("", 17)]
@@ -197,6 +219,11 @@ UNSOUND = [
     (unknown_type, f"initializer 'b1' has the data type number 99, which onnx {onnx.__version__} lacks"),
     (no_data, "initializer 'b1' float32[32] holds 0 values (float_data), its shape needs 32"),
     (sparse, "initializer 's' is a sparse tensor, which Workbench cannot hold; store it as a dense one"),
+    (training, "it holds training information, which Workbench would lose; export it for inference"),
+    (attribute_twice, "the Gemm node that makes 'h' has an attribute twice"),
+    (no_value, "attribute 'empty' at Gemm has no value"),
+    (no_tensor, "attribute 'empty' at Gemm has no value"),
+    (no_body, "attribute 'empty' at Gemm has no value"),
     (two_functions, "the model-local function d::f is defined twice"),
     (bad_function, "the Relu node that makes 'b' in the function d::f reads the tensor 'q', which nothing in"),
 ]  # fmt: skip

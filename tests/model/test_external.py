@@ -167,7 +167,7 @@ def test_data_that_is_no_file(saved: Path, change: Callable[[Path], None], messa
         ({"length": "12x"}, "the length of its external data is '12x', not a number"),
         (
             {"length": "100"},
-            "external data 'model.data' holds 100 bytes of it, its shape needs 8192; the model is",
+            "external data 'model.data' holds 100 bytes of it, its shape needs 8192; it is damaged",
         ),
         ({"offset": str(1 << 62)}, "are not in"),
     ],

@@ -273,11 +273,51 @@ def test_a_file_that_became_shorter_is_refused(tmp_path: Path) -> None:
         tensor.numpy()
 
 
+def test_an_empty_graph(tmp_path: Path) -> None:
+    proto = onnx.ModelProto(ir_version=9, opset_import=[h.make_opsetid("", 17)])
+    proto.graph.SetInParent()
+    m = wb.load(proto)
+    assert (
+        wb.load(m.to_proto()).fingerprint == wb.load(m.save(tmp_path / "m.onnx")).fingerprint == m.fingerprint
+    )
+    assert m.macs == 0 and len(m.nodes) == 0 and len(m.tensors) == 0
+    assert m.summary().findings == ("onnx's checker: Field 'name' of 'graph' is required to be non-empty.",)
+
+
 def test_other_types_are_refused() -> None:
     with pytest.raises(
         wb.errors.ModelError, match="cannot load int; expected a path, bytes, onnx.ModelProto"
     ):
         wb.load(3)
+
+
+def test_nothing_beside_the_weights_is_lost() -> None:
+    """Documentation, metadata and quantization annotations, of weights in every form."""
+    proto = build.mlp()
+    proto.doc_string, proto.model_version, proto.domain = "a model", 7, "org.x"
+    proto.metadata_props.add(key="author", value="me")
+    proto.graph.metadata_props.add(key="g", value="1")
+    proto.graph.doc_string = "a graph"
+    for node in proto.graph.node:
+        node.doc_string = "a node"
+        node.metadata_props.add(key="n", value="2")
+    for tensor in proto.graph.initializer:
+        tensor.doc_string = "a weight"
+        tensor.metadata_props.add(key="w", value="3")
+    proto.graph.quantization_annotation.add(tensor_name="h").quant_parameter_tensor_names.add(
+        key="SCALE", value="s"
+    )
+    proto.graph.value_info.append(build.value("h", ["batch", 32]))
+    made = wb.load(proto).to_proto()
+    names = [node.name for node in made.graph.node]
+    for node in made.graph.node:
+        node.ClearField("name")
+    kept = [
+        info for info in made.graph.value_info if info.name == "h"
+    ]  # onnx_ir adds the types of the weights
+    del made.graph.value_info[:]
+    made.graph.value_info.extend(kept)
+    assert made == proto and names == ["Gemm_h", "Relu_r", "MatMul_y"]
 
 
 @pytest.mark.parametrize(

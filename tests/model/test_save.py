@@ -167,7 +167,9 @@ def test_too_large_for_one_file(embedded: Path, monkeypatch) -> None:
     monkeypatch.setattr(save, "INLINE_LIMIT", 5000)
     out = embedded.parent.parent / "out"
     m = wb.load(embedded)
-    expected = "the weights of m.onnx (0.0 GB) are in m.onnx.data, because an ONNX file holds at most 2 GB; keep the two"
+    expected = (
+        "the weights of m.onnx (0.0 GB) are in m.onnx.data, because an ONNX file holds at most 2 GB; keep"
+    )
     with pytest.warns(UserWarning, match=re.escape(expected)):
         saved = m.save(out / "m.onnx")
     assert files(out) == ["m.onnx", "m.onnx.data"] and wb.load(saved).fingerprint == m.fingerprint

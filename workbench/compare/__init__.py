@@ -133,19 +133,20 @@ def _stream(
         "memory_budget": budget,
         "peak_bytes": worker.peak_bytes(),
     }
-    rerun = Rerun(first, second, plan, names, items, RUN, worker.timeout)
+    rerun = Rerun(first, second, plan, names, items, RUN, worker.timeout, worker.options)
     return Comparison(records(stream, names, local), a.outputs, tolerance, meta, rerun)
 
 
 def _inputs(a: Graph, b: Graph) -> dict[str, str]:
-    """Input of the reference -> input of the candidate, by name, else by position."""
-    if set(b.inputs) <= set(a.inputs):
-        return {name: name for name in a.inputs}
-    if len(a.inputs) == len(b.inputs):
-        return dict(zip(a.inputs, b.inputs, strict=True))
-    raise CompareError(
-        f"the models have different inputs: {list(a.inputs)} and {list(b.inputs)}; edit one to match"
-    )
+    """Input of the reference -> input of the candidate: by name, the rest by position."""
+    mine = [name for name in a.inputs if name not in b.inputs]
+    theirs = [
+        name for name in b.inputs if name not in a.inputs and (name in b.consumers or name in b.outputs)
+    ]
+    if theirs and len(mine) != len(theirs):
+        both = f"{list(a.inputs)} and {list(b.inputs)}"
+        raise CompareError(f"the models have different inputs: {both}; edit one to match")
+    return {name: name for name in a.inputs} | dict(zip(mine, theirs, strict=False))
 
 
 def _shapes(known: Mapping[str, TensorInfo]) -> dict[str, tuple[int, ...]]:

@@ -27,12 +27,15 @@ PUBLIC = {
     "__version__",
     "backends",
     "compare",
+    "diff",
+    "edits",
     "errors",
     "figures",
     "inputs",
     "load",
     "profile",
     "profile_diff",
+    "replay",
     "report",
 }
 
@@ -41,7 +44,7 @@ PUBLIC = {
 ORDER = (
     ("errors", "metrics"),
     ("model", "inputs"),
-    ("edits", "segments"),
+    ("edits", "segments", "diff"),
     ("plugins",),
     ("fusions", "precision"),
     ("backends",),

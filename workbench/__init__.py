@@ -18,8 +18,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench import backends, errors, figures, inputs, report
+    from workbench import backends, edits, errors, figures, inputs, report
     from workbench.compare import Comparison, compare
+    from workbench.diff import diff
+    from workbench.edits import replay
     from workbench.model import Model, load
     from workbench.profile import Profile, profile, profile_diff
 
@@ -32,12 +34,15 @@ __all__ = [
     "__version__",
     "backends",
     "compare",
+    "diff",
+    "edits",
     "errors",
     "figures",
     "inputs",
     "load",
     "profile",
     "profile_diff",
+    "replay",
     "report",
 ]
 
@@ -48,10 +53,12 @@ _NAMES = {
     "Comparison": "workbench.compare",
     "compare": "workbench.compare",
     "Profile": "workbench.profile",
+    "diff": "workbench.diff",
+    "replay": "workbench.edits",
     "profile": "workbench.profile",
     "profile_diff": "workbench.profile",
 }
-_MODULES = ("backends", "errors", "figures", "inputs", "report")
+_MODULES = ("backends", "edits", "errors", "figures", "inputs", "report")
 
 
 def __getattr__(name: str) -> Any:

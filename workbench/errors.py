@@ -4,6 +4,7 @@ WorkbenchError
 ├── ModelError            a file or graph that cannot be used as a model      (also a ValueError)
 ├── InputError            input data that does not fit the model              (also a ValueError)
 ├── NotInModelError       a name that the model does not have                 (also a KeyError)
+├── EditError             an edit that was refused; the model is unchanged   (also a ValueError)
 ├── CompareError          a comparison that cannot be made                    (also a ValueError)
 ├── ProfileError          a profile that cannot be taken or read              (also a ValueError)
 └── BackendError          a runtime; carries .backend, .model and .phase
@@ -34,6 +35,10 @@ class NotInModelError(WorkbenchError, KeyError):
     """A name that the model does not have."""
 
     __str__ = Exception.__str__  # KeyError would show the message in quotes
+
+
+class EditError(WorkbenchError, ValueError):
+    """An edit that was refused; the model is unchanged."""
 
 
 class CompareError(WorkbenchError, ValueError):

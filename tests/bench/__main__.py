@@ -2,7 +2,8 @@
 
 Prints what a per-layer comparison of light_resnet50, light_densenet121 and light_vgg19 costs (4 inputs, every
 tensor; time and peak memory; ratios to Polygraphy and to merely running both models, beside their targets),
-the overhead of the worker process, and what opening a 5 GB model costs.
+the overhead of the worker process, what opening a 5 GB model costs, and
+what one edit costs beside GraphSurgeon.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import contestants, light, overhead
+from tests.bench import contestants, edits, light, overhead
 
 ROOT = Path(__file__).resolve().parents[2]
 MB = 1e6
@@ -214,6 +215,8 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n" + overhead.worker_text(found["worker"]), flush=True)
             found["load"] = overhead.big_load(Path(temporary), watched)
             print(overhead.load_text(found["load"]))
+            found["edits"] = edits.run(Path(temporary))
+            print("\n" + edits.text(found["edits"]))
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1))
     return 0

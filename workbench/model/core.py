@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
 import weakref
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx
 import onnx_ir as ir
@@ -27,6 +28,10 @@ from .weights import FileTensor
 if TYPE_CHECKING:
     import pandas as pd
 
+Tensor: TypeAlias = ir.TensorProtocol  # Model has a property of the name ir
+Graph: TypeAlias = ir.Model
+HISTORY = "workbench.history"
+"""Key of the edits in the metadata of a saved model."""
 CACHED = 1 << 28
 """Bytes of weights in a proto up to which it is kept; a larger one is made again for each caller."""
 
@@ -78,14 +83,30 @@ class Model:
         ir: the graph as ``onnx_ir.Model``, read-only by convention. Every node has a name, unique in the
             model.
         path: the file it was loaded from, or None.
+        version: its place in the tree of edits (``workbench.edits.history``), None for a model without edits.
+        past: the edits that the file was saved with, as JSON, or None.
+
+    Each kind of edit is a method that gives a new model (``m.rename_node("a", "b")``); ``workbench.edits`` adds them.
     """
 
     def __init__(self, model: ir.Model, *, path: Path | None = None, name: str | None = None):
         name_nodes(model)
-        self.ir, self.path, self._name = model, path, name
+        self.past = model.metadata_props.pop(HISTORY, None)
+        self.version: Any = None
+        self._graph, self.path, self._name = model, path, name
+        self._start()
+
+    def _start(self) -> None:
         self._proto: onnx.ModelProto | None = None
         self._spilled: dict[int, tuple[str, int]] = {}
         self._walks: dict[Any, Walk] = {}
+
+    @property
+    def ir(self) -> Graph:
+        """The graph. Models that came out of one another by edits share it: use what this gives before another of
+        them is asked for its graph."""
+        graph: Graph = self._graph if self.version is None else self.version.graph()
+        return graph
 
     @property
     def name(self) -> str:
@@ -203,14 +224,16 @@ class Model:
             self._proto = made
         return made
 
-    def _spill(self, weights: list[ir.TensorProtocol]) -> None:
+    def _spill(self, weights: list[Tensor]) -> None:
         folder = Path(tempfile.mkdtemp(prefix="workbench-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         path = folder / "weights.data"
         offsets = save.spill([tensor for tensor in weights if save.large(tensor)], path)
         self._spilled = {key: (proto.location(path), offset) for key, offset in offsets.items()}
 
-    def save(self, path: str | os.PathLike[str], *, external: bool | None = None) -> Path:
+    def save(
+        self, path: str | os.PathLike[str], *, external: bool | None = None, history: bool = True
+    ) -> Path:
         """Write the model to a file, completely or not at all.
 
         Whatever goes wrong (a full disk, an error, the end of the process), the file that was there before is
@@ -224,6 +247,7 @@ class Model:
             external: True: put weights that are not in a data file yet into a new one; False: put all weights
                 into the file itself; None: as they are now, unless the file would get more than 1.5 GB of
                 weights (ONNX files end at 2 GB): then into a data file, with a warning.
+            history: write the edits into the model's metadata too (``workbench.history``).
 
         Returns:
             The file that was written, as an absolute path.
@@ -231,7 +255,49 @@ class Model:
         Raises:
             ModelError: it could not be written, with the reason.
         """
-        return save.save(self.ir, Path(path), external)
+        edits = self.past if self.version is None else _edits().recorded(self)
+        model = self.ir
+        if edits is None or not history:
+            return save.save(model, Path(path), external)
+        model.metadata_props[HISTORY] = edits
+        try:
+            return save.save(model, Path(path), external)
+        finally:
+            del model.metadata_props[HISTORY]
+
+    # -- edits ----------------------------------------------------------------------------------------------
+
+    def apply(self, edit: Any) -> Model:
+        """The model that an edit (``workbench.edits``) makes of this one, which stays as it is.
+
+        Raises:
+            EditError: the edit was refused, with the reason; nothing has changed.
+            NotInModelError: it names what the model does not have.
+        """
+        made: Model = _edits().apply(self, edit)
+        return made
+
+    @property
+    def history(self) -> Any:
+        """The edits up to this model, undo and redo: a ``workbench.edits.History``."""
+        return _edits().History(self)
+
+    def at(self, version: Any) -> Model:
+        """The model of another version of the same tree; for ``workbench.edits``."""
+        model = object.__new__(type(self))
+        model._graph, model.path, model._name = self._graph, self.path, self._name
+        model.past, model.version = self.past, version
+        model._start()
+        return model
+
+    def __getattr__(self, name: str) -> Any:
+        # the first use of an edit's method: importing workbench.edits adds them all to this class
+        if not name.startswith("_") and name in _edits().METHODS:
+            return getattr(self, name)
+        raise AttributeError(f"'Model' object has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *_edits().METHODS})
 
     # -- how it shows itself --------------------------------------------------------------------------------
 
@@ -245,6 +311,11 @@ class Model:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         shown = self.summary()
         return {"text/plain": str(shown), "text/html": shown._repr_html_()}
+
+
+def _edits() -> Any:
+    """workbench.edits, which stands to the right of this package and is loaded only when it is asked for."""
+    return importlib.import_module("workbench.edits")
 
 
 def _info(value: ir.Value) -> TensorInfo:

@@ -45,8 +45,7 @@ class _Nodes(_StandIn):
 
     def __iter__(self) -> Iterator[Any]:
         for node in self._original:
-            special = [a for a in node.attributes.values() if not a.is_ref() and a.type in _BODIES + _TENSORS]
-            yield _node(node, special, self._place) if special else node
+            yield stand_in(node, self._place)
 
     def __len__(self) -> int:
         return len(self._original)
@@ -61,7 +60,11 @@ def _graph(graph: ir.Graph, place: Place, where: str = "body") -> Any:
     return _Nodes(graph, place, initializers=values)
 
 
-def _node(node: ir.Node, special: list[ir.Attr], place: Place) -> Any:
+def stand_in(node: ir.Node, place: Place) -> Any:
+    """What is written for a node: itself, or a stand-in with what ``place`` returns for weights in it."""
+    special = [a for a in node.attributes.values() if not a.is_ref() and a.type in _BODIES + _TENSORS]
+    if not special:
+        return node
     attributes: dict[str, Any] = dict(node.attributes)
     for attribute in special:
         value: Any = attribute.value

@@ -216,7 +216,7 @@ class Scope:
             ):
                 return
         try:
-            results = _evaluate(node, feeds, self.opsets)
+            results = evaluate_node(node, feeds, self.opsets)
         except Exception:  # values that cannot be computed are not followed
             return
         for name, array in results.items():
@@ -294,7 +294,8 @@ def find_schema(op_type: str, version: int, domain: str) -> onnx.defs.OpSchema |
         return None
 
 
-def _evaluate(node: NodeProto, feeds: dict[str, Any], opsets: Mapping[str, int]) -> dict[str, Any]:
+def evaluate_node(node: NodeProto, feeds: dict[str, Any], opsets: Mapping[str, int]) -> dict[str, Any]:
+    """The outputs of one node, by onnx's reference implementation; raises what that raises."""
     from onnx.reference import ReferenceEvaluator
 
     # as a function, because a node alone is always taken for one of the newest opset

@@ -1,0 +1,141 @@
+"""Random edits of a model: ``walk(model, count, seed)`` applies what is accepted and checks every step."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from workbench import edits
+from workbench.edits.draft import Draft
+from workbench.edits.history import version_of
+from workbench.errors import EditError, NotInModelError
+from workbench.model import Model, proto
+
+FLOATS = ("Relu", "Sigmoid", "Tanh", "Abs", "Neg", "Exp", "Sqrt", "Floor")
+
+
+@dataclass
+class Walk:
+    """What a random walk came to."""
+
+    model: Model
+    accepted: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def draft_of(model: Model) -> Draft:
+    version = version_of(model)
+    version.graph()
+    return version.line.draft
+
+
+def content(model: Model) -> bytes:
+    """The bytes of a model with its weights, without caches."""
+    return proto.encode(proto.serialize(model.ir, lambda tensor, _: tensor))
+
+
+def runs(model: Model) -> None:
+    """onnx's checker passes, and ONNX Runtime loads the model."""
+    written = content(model)
+    onnx.checker.check_model(onnx.ModelProto.FromString(written))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+
+
+def walk(
+    model: Model, count: int, seed: int, *, check_every: int = 1, check: Callable[[Model], None] = runs
+) -> Walk:
+    """Apply random edits; a refused one must leave the bytes as they were."""
+    rng = random.Random(seed)
+    found = Walk(model)
+    for number in range(count):
+        if len(draft_of(found.model).nodes) < 5:
+            break
+        edit = pick(rng, found.model)
+        before = content(found.model) if number % 7 == 0 else None
+        try:
+            found.model = found.model.apply(edit)
+        except (EditError, NotInModelError) as error:
+            found.refused[edit.method] += 1
+            found.reasons[edit.method] = str(error)
+            if before is not None:
+                assert content(found.model) == before, f"refused but changed: {edit}"
+            continue
+        found.accepted[edit.method] += 1
+        if number % check_every == 0:
+            try:
+                check(found.model)
+            except Exception as error:
+                raise AssertionError(f"seed {seed}, edit {number}: {edit}") from error
+        if rng.random() < 0.1:
+            found.model = found.model.history.undo()
+            if rng.random() < 0.5:
+                found.model = found.model.history.redo()
+    return found
+
+
+def pick(rng: random.Random, model: Model) -> edits.Edit:
+    """One random edit, which the model may or may not take."""
+    draft = draft_of(model)
+    nodes, graphs = list(draft.nodes), list(draft.values)
+    graph = rng.choice(graphs) if rng.random() < 0.3 else draft.model.graph
+    keys = [draft.key(value) for name, value in draft.values[graph].items() if name]
+    keys = keys or list(draft.values[draft.model.graph])
+    node, tensor, other = rng.choice(nodes), rng.choice(keys), rng.choice(keys)
+    weights = [key for key in keys if draft.value(key).const_value is not None]
+    weight = rng.choice(weights) if weights else tensor
+    inputs = [value.name or "" for value in draft.model.graph.inputs]
+    outputs = [value.name or "" for value in draft.model.graph.outputs]
+    number = rng.randrange(10**9)
+    attribute = rng.choice([*draft.nodes[node].attributes, "axis", "alpha", "unknown"])
+    choices: list[Callable[[], Any]] = [
+        lambda: edits.RenameNode(node, f"node {number} ☃"),
+        lambda: edits.RenameTensor(tensor, f"tensor/{number}"),
+        lambda: edits.RenameInput(rng.choice(inputs), f"in{number}"),
+        lambda: edits.RenameOutput(rng.choice(outputs), f"out{number}"),
+        lambda: edits.DeleteNodes(node),
+        lambda: edits.DeleteNodes(node, through=rng.randrange(2)),
+        lambda: edits.DeleteNodes(node, how="cut") if rng.random() < 0.1 else edits.DeleteNodes(node),
+        lambda: edits.ReplaceOp(node, rng.choice(FLOATS)),
+        lambda: edits.SetAttribute(node, attribute, rng.choice([0, 1, 0.5, "text", (1, 2), (0.5,)])),
+        lambda: edits.RemoveAttribute(node, attribute),
+        lambda: edits.Reconnect(node, rng.randrange(3), tensor),
+        lambda: edits.InsertNode(tensor, rng.choice(FLOATS)),
+        lambda: edits.InsertNode(tensor, "Add", inputs=(None, other)),
+        lambda: edits.InsertIdentity(tensor),
+        lambda: edits.InsertIdentity(tensor, to=node),
+        lambda: edits.InsertCast(tensor, rng.choice(["float32", "float64", "int64"])),
+        lambda: edits.InsertQDQ(tensor, 0.05, dtype=rng.choice(["int8", "uint8"])),
+        lambda: edits.ReplaceWeight(weight, _like(rng, draft, weight)),
+        lambda: edits.SetWeightDtype(weight, "float16", cast=True),
+        lambda: edits.AddInput(f"new{number}", "float32", ("n", 3)),
+        lambda: edits.RemoveInput(rng.choice(inputs)),
+        lambda: edits.AddOutput(tensor),
+        lambda: edits.RemoveOutput(rng.choice(outputs)),
+        lambda: edits.SetMetadata("key", "väl\n", node=node),
+        lambda: edits.SetMetadata("key", str(number)),
+        lambda: edits.SetScope((node,), f"scope/{number}"),
+        lambda: edits.CleanUp(),
+    ]
+    if rng.random() < 0.01:
+        return edits.FoldConstants(limit=4096)
+    edit: edits.Edit = rng.choice(choices)()
+    return edit
+
+
+def _like(rng: random.Random, draft: Draft, key: str) -> np.ndarray:
+    tensor = draft.value(key).const_value
+    if tensor is None or tensor.size > 100_000:
+        return np.zeros(1, np.float32)
+    array = tensor.numpy()
+    return array + array.dtype.type(1) if rng.random() < 0.8 else array.reshape(-1)[:1]

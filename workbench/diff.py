@@ -1,0 +1,341 @@
+"""What differs between two models: nodes matched by origin, then by structure; the differences as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from .edits import origins
+from .edits.bodies import bodies
+from .edits.notes import SCOPE
+from .model import load
+from .model.info import DTYPES, from_value_info
+from .model.scopes import scopes, within
+from .model.weights import FileTensor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ["change", "kind", "before", "after", "what", "old", "new"]
+
+
+@dataclass(eq=False)
+class _Node:
+    name: str
+    op_type: str
+    scope: str
+    group: str
+    origins: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+
+
+@dataclass(eq=False)
+class _Side:
+    """One model as plain data, so that the other can be read from the same graph."""
+
+    nodes: dict[str, _Node] = field(default_factory=dict)
+    tensors: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, ir.TensorProtocol] = field(default_factory=dict)
+    ports: dict[str, dict[str, str]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def diff(a: Any, b: Any) -> pd.DataFrame:
+    """The differences between two models.
+
+    Nodes are matched by their origin (what edits and fusions note, else the name), then by what they compute from
+    what; tensors by the nodes that make them, inputs and weights by origin, by name, by the nodes that read them.
+
+    Args:
+        a, b: models, as ``wb.load`` takes them.
+
+    Returns:
+        One row per difference, empty for none. ``change``: ``added``, ``removed``, ``renamed``, ``moved`` (to another
+        body, function or scope), ``changed operator``, ``changed attribute``, ``changed weight``, ``rewired`` (reads
+        another tensor), ``changed type`` (of an input or output), ``changed metadata``. ``kind``: ``node``,
+        ``tensor``, ``weight``, ``input``, ``output``, ``model``. ``before``, ``after``: its name in the two models.
+        ``what``: the attribute, or the index of the input. ``old``, ``new``: what was there and is there now. The
+        order of nodes and where weights are stored are no differences.
+    """
+    import pandas as pd
+
+    one, two = _read(load(a)), _read(load(b))
+    return pd.DataFrame(list(_Match(one, two).rows()), columns=COLUMNS, dtype=object)
+
+
+def _read(model: Any) -> _Side:
+    side, graph = _Side(), model.ir
+    for scope, part in scopes(graph):
+        for value in part.inputs:
+            _tensor(side, scope, value)
+        for value in getattr(part, "initializers", {}).values():
+            _tensor(side, scope, value)
+            if value.const_value is not None:
+                side.weights[within(scope, value.name or "")] = value.const_value
+        for node in part:
+            for value in node.outputs:
+                _tensor(side, scope, value)
+    keys = {id(value): key for key, value in _keys(graph)}
+    for scope, part in scopes(graph):
+        for node in part:
+            inner = {name.split("[")[0] for name, _ in bodies(node)}
+            side.nodes[node.name or ""] = _Node(
+                node.name or "",
+                f"{node.domain}::{node.op_type}" if node.domain else node.op_type,
+                scope,
+                node.metadata_props.get(SCOPE, ""),
+                tuple(origins.of_node(node)),
+                tuple(keys.get(id(value), "") if value is not None else "" for value in node.inputs),
+                tuple(within(scope, value.name) if value.name else "" for value in node.outputs),
+                {name: _plain(item) for name, item in node.attributes.items() if name not in inner},
+            )
+    for kind, ports in (("input", model.inputs), ("output", graph.graph.outputs)):
+        infos = ports if kind == "input" else [from_value_info(ir.to_proto(value)) for value in ports]
+        side.ports[kind] = {info.name: str(info).partition(": ")[2] for info in infos}
+    side.notes = dict(graph.metadata_props) | {
+        f"opset {domain or 'ai.onnx'}": str(version) for domain, version in graph.opset_imports.items()
+    }
+    return side
+
+
+def _keys(graph: ir.Model) -> Iterator[tuple[str, ir.Value]]:
+    for scope, part in scopes(graph):
+        held = getattr(part, "initializers", {}).values()
+        for value in (*part.inputs, *held, *(value for node in part for value in node.outputs)):
+            yield within(scope, value.name or ""), value
+
+
+def _tensor(side: _Side, scope: str, value: ir.Value) -> None:
+    if value.name:
+        side.tensors[within(scope, value.name)] = within(scope, origins.of_value(value))
+
+
+def _plain(attribute: ir.Attr) -> Any:
+    """An attribute as something that can be compared and shown."""
+    if attribute.is_ref():
+        return f"@{attribute.ref_attr_name}"
+    if attribute.type == ir.AttributeType.TENSOR:
+        return _Weight(attribute.value)
+    if attribute.type == ir.AttributeType.TENSORS:
+        return tuple(_Weight(tensor) for tensor in attribute.value)
+    value = attribute.value
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+class _Weight:
+    """A tensor that is equal to another one of the same type and bytes."""
+
+    def __init__(self, tensor: ir.TensorProtocol):
+        self.tensor = tensor
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Weight) and _equal(self.tensor, other.tensor)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return _type(self.tensor)
+
+
+def _type(tensor: ir.TensorProtocol) -> str:
+    dims = ", ".join(map(str, tensor.shape.numpy()))
+    values = (
+        f" = {tensor.numpy().tolist()}" if tensor.size <= 8 and tensor.dtype != ir.DataType.STRING else ""
+    )
+    return f"{DTYPES[tensor.dtype.value]}[{dims}]{values}"
+
+
+def _equal(one: ir.TensorProtocol, two: ir.TensorProtocol) -> bool:
+    """Whether two weights are the same; those that are one place in one file are not read."""
+    if one is two:
+        return True
+    if one.dtype != two.dtype or one.shape.numpy() != two.shape.numpy():
+        return False
+    if isinstance(one, FileTensor) and isinstance(two, FileTensor):
+        here, there = ((t.file.path, t.offset, t.file._identity) for t in (one, two))
+        if here == there:
+            return True
+        pieces = zip(
+            one.file.chunks(one.offset, one.length), two.file.chunks(two.offset, two.length), strict=True
+        )
+        return all(a == b for a, b in pieces)
+    if one.dtype == ir.DataType.STRING:
+        return bool((one.numpy() == two.numpy()).all())
+    return one.tobytes() == two.tobytes()
+
+
+class _Match:
+    """Which node and tensor of the one model is which of the other."""
+
+    def __init__(self, one: _Side, two: _Side):
+        self.one, self.two = one, two
+        self.nodes: dict[str, str] = {}
+        self.tensors: dict[str, str] = {}
+        self._back: dict[str, str] = {}
+        self._taken: set[str] = set()
+        self._by_origin()
+        for strict in (True, False):
+            self._by_structure(strict)
+        self._tensors_by_use()
+        holders = {node.scope for node in two.nodes.values() if "." in node.scope}
+        renamed = {other: mine for mine, other in self.nodes.items() if mine != other} if holders else {}
+        self._holders = {o: mine for o, mine in renamed.items() if any(f"{o}." in scope for scope in holders)}
+
+    def _pair_tensors(self, mine: str, other: str) -> None:
+        if mine and other and mine not in self.tensors and other not in self._back:
+            self.tensors[mine] = other
+            self._back[other] = mine
+
+    def _pair(self, mine: _Node, other: _Node) -> None:
+        self.nodes[mine.name] = other.name
+        self._taken.add(other.name)
+        for a, b in zip(mine.outputs, other.outputs, strict=False):
+            self._pair_tensors(a, b)
+
+    def _by_origin(self) -> None:
+        known: dict[tuple[str, ...], list[_Node]] = {}
+        for node in self.two.nodes.values():
+            known.setdefault(node.origins, []).append(node)
+        for node in self.one.nodes.values():
+            found = [other for other in known.get(node.origins, ()) if other.name not in self._taken]
+            if found:
+                self._pair(node, next((other for other in found if other.name == node.name), found[0]))
+        produced = {key for node in self.two.nodes.values() for key in node.outputs}
+        theirs = {origin: key for key, origin in self.two.tensors.items() if key not in produced}
+        made = {key for node in self.one.nodes.values() for key in node.outputs}
+        for key, origin in self.one.tensors.items():
+            if key not in made:
+                self._pair_tensors(key, theirs.get(origin, ""))
+
+    def _by_structure(self, strict: bool) -> None:
+        """Match what is left, in order: the same operator (and attributes) on the same tensors."""
+
+        def signature(side: _Side, node: _Node, mapped: Callable[[str], str]) -> tuple[Any, ...]:
+            reads = tuple(
+                _type(side.weights[key]) if key in side.weights else mapped(key) for key in node.inputs
+            )
+            shown = tuple(sorted((k, str(v)) for k, v in node.attributes.items())) if strict else ()
+            return node.op_type, reads, shown
+
+        waiting: dict[tuple[Any, ...], list[_Node]] = {}
+        for node in self.two.nodes.values():
+            if node.name not in self._taken:
+                waiting.setdefault(signature(self.two, node, lambda key: key), []).append(node)
+        for node in self.one.nodes.values():
+            if node.name in self.nodes:
+                continue
+            found = waiting.get(signature(self.one, node, lambda key: self.tensors.get(key, f"?{key}")))
+            if found:
+                self._pair(node, found.pop(0))
+
+    def _tensors_by_use(self) -> None:
+        """Match inputs and weights that have other names by the nodes that read them."""
+        for mine, other in self.nodes.items():
+            for a, b in zip(self.one.nodes[mine].inputs, self.two.nodes[other].inputs, strict=False):
+                if (a in self.one.weights) == (b in self.two.weights):
+                    self._pair_tensors(a, b)
+        for kind in ("input", "output"):
+            for a, b in zip(self.one.ports[kind], self.two.ports[kind], strict=False):
+                self._pair_tensors(a, b)
+
+    # -- rows -------------------------------------------------------------------------------------------------
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        for name, node in self.one.nodes.items():
+            if name in self.nodes:
+                yield from self._node(node, self.two.nodes[self.nodes[name]])
+            else:
+                yield "removed", "node", name, None, None, node.op_type, None
+        for name, node in self.two.nodes.items():
+            if name not in self._taken:
+                yield "added", "node", None, name, None, None, node.op_type
+        yield from self._renamed()
+        yield from self._weights()
+        for kind in ("input", "output"):
+            yield from self._ports(kind)
+        for key in {**self.one.notes, **self.two.notes}:
+            old, new = self.one.notes.get(key), self.two.notes.get(key)
+            if old != new:
+                yield "changed metadata", "model", None, None, key, old, new
+
+    def _node(self, mine: _Node, other: _Node) -> Iterator[tuple[Any, ...]]:
+        both = (mine.name, other.name)
+        if mine.name != other.name:
+            yield "renamed", "node", *both, None, mine.name, other.name
+        if mine.op_type != other.op_type:
+            yield "changed operator", "node", *both, None, mine.op_type, other.op_type
+        moved = mine.scope != self._scope(other.scope)
+        if moved or mine.group != other.group:
+            yield (
+                "moved",
+                "node",
+                *both,
+                None,
+                mine.scope if moved else mine.group,
+                other.scope if moved else other.group,
+            )
+        for key in {**mine.attributes, **other.attributes}:
+            old, new = mine.attributes.get(key), other.attributes.get(key)
+            if type(old) is not type(new) or old != new:
+                yield "changed attribute", "node", *both, key, _shown(old), _shown(new)
+        for index in range(max(len(mine.inputs), len(other.inputs))):
+            old = mine.inputs[index] if index < len(mine.inputs) else ""
+            new = other.inputs[index] if index < len(other.inputs) else ""
+            if (self.tensors.get(old) if old else "") != new:
+                yield "rewired", "node", *both, index, old or None, new or None
+
+    def _scope(self, scope: str) -> str:
+        """A scope of the second model in the words of the first: bodies follow the node that they belong to."""
+        for other, mine in self._holders.items():
+            if f"{other}." in scope:
+                scope = scope.replace(f"{other}.", f"{mine}.")
+        return scope
+
+    def _renamed(self) -> Iterator[tuple[Any, ...]]:
+        for mine, other in self.tensors.items():
+            if mine == other or (self._holders and mine == self._scope(other)):
+                continue
+            kind = next((k for k in ("input", "output") if mine in self.one.ports[k]), "")
+            yield (
+                "renamed",
+                kind or ("weight" if mine in self.one.weights else "tensor"),
+                mine,
+                other,
+                None,
+                mine,
+                other,
+            )
+
+    def _weights(self) -> Iterator[tuple[Any, ...]]:
+        for key, tensor in self.one.weights.items():
+            other = self.two.weights.get(self.tensors.get(key, ""))
+            if other is None:
+                yield "removed", "weight", key, None, None, _type(tensor), None
+            elif not _equal(tensor, other):
+                yield "changed weight", "weight", key, self.tensors[key], None, _type(tensor), _type(other)
+        for key, tensor in self.two.weights.items():
+            if self._back.get(key) not in self.one.weights:
+                yield "added", "weight", None, key, None, None, _type(tensor)
+
+    def _ports(self, kind: str) -> Iterator[tuple[Any, ...]]:
+        one, two = self.one.ports[kind], self.two.ports[kind]
+        for name, old in one.items():
+            other = self.tensors.get(name, "")
+            if other not in two:
+                yield "removed", kind, name, None, None, old, None
+            elif two[other] != old:
+                yield "changed type", kind, name, other, None, old, two[other]
+        for name, new in two.items():
+            if self._back.get(name) not in one:
+                yield "added", kind, None, name, None, None, new
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(str(item) if isinstance(item, _Weight) else item for item in value)
+    return str(value) if isinstance(value, _Weight) else value

@@ -1,0 +1,81 @@
+"""Shape inference of single nodes: what onnx is given, and how its errors read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx_ir as ir
+
+from ..errors import EditError
+from ..model import proto
+from ..model.info import from_type
+
+if TYPE_CHECKING:
+    from .draft import Draft
+
+SMALL = 1024  # elements of a constant that shape inference may look at
+
+
+def write_node(node: ir.Node) -> onnx.NodeProto:
+    """A node as a proto, with no weights of its bodies."""
+
+    def place(tensor: ir.TensorProtocol, where: str) -> Any:
+        return tensor if tensor.size <= SMALL else proto.reference(tensor, "", None, None)
+
+    return ir.serde.serialize_node(proto.stand_in(node, place))
+
+
+def small_data(value: ir.Value) -> onnx.TensorProto | None:
+    """The data of a small constant."""
+    tensor = value.const_value
+    producer = value.producer()
+    if tensor is None and producer is not None and producer.op_type == "Constant" and producer.domain == "":
+        attribute = producer.attributes.get("value")
+        if attribute is not None and not attribute.is_ref():
+            tensor = attribute.value
+    if tensor is None or tensor.size > SMALL or tensor.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+        return None
+    return onnx.numpy_helper.from_array(tensor.numpy(), value.name)
+
+
+def infer_call(
+    draft: Draft, node: onnx.NodeProto, types: dict[str, onnx.TypeProto]
+) -> dict[str, onnx.TypeProto]:
+    """What a call of a model-local function gives: the inference of a model with that node alone."""
+    model = onnx.ModelProto(ir_version=draft.model.ir_version)
+    model.opset_import.extend(onnx.helper.make_opsetid(*item) for item in draft.model.opset_imports.items())
+    model.functions.extend(
+        ir.serde.serialize_function(function) for function in draft.model.functions.values()
+    )
+    model.graph.name = "call"
+    model.graph.node.append(node)
+    model.graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items())
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
+    found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    return {info.name: info.type for info in found.graph.output if info.type.WhichOneof("value")}
+
+
+def misfit(node: ir.Node, inputs: Any, error: Exception) -> EditError:
+    reason = str(error).replace("\n", " ").split("] ")[-1].strip() or type(error).__name__
+    listed = ", ".join(f"{value.name} {text(kind)}" for value, kind in inputs if value is not None)
+    return EditError(
+        f"node {node.name!r} ({node.op_type}) would not fit its inputs: got {listed}; {reason}; "
+        "change its inputs or attributes first"
+    )
+
+
+def first_error(error: Exception) -> str:
+    """The first of the errors that onnx's inference lists: ``node 'a' (Add): Incompatible dimensions``."""
+    found = re.search(r"\(op_type:([^,]*), node name: (.*?)\): (?:\[\w+\] )?([^\n]*)", str(error))
+    return f"node {found[2]!r} ({found[1]}): {found[3]}" if found else str(error).strip()
+
+
+def text(kind: onnx.TypeProto | None) -> str:
+    """``float32[1, n]``."""
+    if kind is None:
+        return "of unknown type"
+    dtype, shape = from_type(kind)
+    dims = "unknown rank" if shape is None else ", ".join("?" if dim is None else str(dim) for dim in shape)
+    return f"{dtype or '?'}[{dims}]"

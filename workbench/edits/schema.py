@@ -1,0 +1,207 @@
+"""What the schema of an operator says about a node: its attributes, how many inputs, which types."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from ..errors import EditError
+from ..model.info import DTYPES
+from .content import Content
+
+if TYPE_CHECKING:
+    from .draft import Draft
+
+_NAMES = {
+    number: f"tensor({onnx.TensorProto.DataType.Name(number).lower()})" for number in DTYPES
+}  # as schemas write them
+_NAMES[onnx.TensorProto.FLOAT16] = "tensor(float16)"
+_DTYPES = {name: DTYPES[number] for number, name in _NAMES.items()}
+_KINDS = {
+    "FLOAT": "a float", "INT": "an int", "STRING": "text", "FLOATS": "a list of floats", "INTS": "a list of ints",
+    "STRINGS": "a list of texts", "TENSOR": "an array", "GRAPH": "a body", "GRAPHS": "bodies",
+}  # fmt: skip
+
+
+def schema_of(node: ir.Node, draft: Draft) -> onnx.defs.OpSchema | None:
+    """The schema that holds for a node; None for custom operators and calls of functions."""
+    if (node.domain, node.op_type, node.overload) in draft.model.functions:
+        return None
+    opsets = draft.opsets(draft.graph_of(node))
+    return find(node.op_type, node.domain, opsets.get(node.domain, 0))
+
+
+@lru_cache(maxsize=4096)
+def find(op_type: str, domain: str, version: int) -> onnx.defs.OpSchema | None:
+    """A schema by operator, domain and version of the operator set."""
+    try:
+        return onnx.defs.get_schema(op_type, version, "" if domain == "ai.onnx" else domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def require(op_type: str, domain: str, draft: Draft, graph: ir.Graph) -> None:
+    """Refuse an operator of an ONNX domain that the graph's operator set does not have."""
+    opsets = draft.opsets(graph)
+    if domain in ("", "ai.onnx", "ai.onnx.ml"):
+        known = "" if domain == "ai.onnx" else domain
+        version = opsets.get(known)
+        if version is None:
+            raise EditError(
+                f"cannot use {op_type}: the model imports no operator set of the domain {domain!r}; "
+                "import it with convert_opset first"
+            )
+        if find(op_type, known, version) is None:
+            names = {s.name for s in onnx.defs.get_all_schemas() if s.domain == known}
+            close = difflib.get_close_matches(op_type, sorted(names), n=3, cutoff=0.6)
+            hint = f"; did you mean {' or '.join(close)}?" if close else "; give one that it has"
+            if op_type in names:
+                hint = "; another version has it: convert_opset first"
+            raise EditError(
+                f"there is no operator {op_type!r} in operator set {version} of domain {known or 'ai.onnx'!r}{hint}"
+            )
+    elif domain not in opsets and (domain, op_type, "") not in draft.model.functions:
+        raise EditError(
+            f"cannot use {domain}::{op_type}: the model does not import the domain {domain!r}; expected one of "
+            f"{', '.join(repr(d) for d in opsets)}; import it with set_opset first"
+        )
+
+
+def check_node(node: ir.Node, draft: Draft) -> None:
+    """Refuse a node whose attributes, or numbers of inputs and outputs, its schema does not allow."""
+    schema = schema_of(node, draft)
+    if schema is None:
+        return
+    label = f"node {node.name!r} ({node.op_type})"
+    for name, attribute in node.attributes.items():
+        if name not in schema.attributes:
+            raise EditError(_unknown_attribute(label, name, schema))
+        wanted = schema.attributes[name].type.name
+        if not attribute.is_ref() and attribute.type.name != wanted:
+            raise EditError(
+                f"{label}, attribute {name!r}: got {_KINDS.get(attribute.type.name, attribute.type.name)}, "
+                f"expected {_KINDS.get(wanted, wanted)}; give a value of that kind"
+            )
+    for name, wanted in schema.attributes.items():
+        if wanted.required and name not in node.attributes:
+            raise EditError(
+                f"{label}: the attribute {name!r} is missing, expected "
+                f"{_KINDS.get(wanted.type.name, wanted.type.name)}; give it a value"
+            )
+    inputs = [value for value in node.inputs]
+    while inputs and inputs[-1] is None:
+        inputs.pop()
+    _check_count(label, "inputs", len(inputs), schema.min_input, schema.max_input)
+    _check_count(label, "outputs", len(node.outputs), schema.min_output, schema.max_output)
+    for index, formal in enumerate(schema.inputs[: len(inputs)]):
+        if inputs[index] is None and formal.option == onnx.defs.OpSchema.FormalParameterOption.Single:
+            raise EditError(
+                f"{label}: input {index} ({formal.name}) is left out, but required; connect a tensor"
+            )
+
+
+def _check_count(label: str, what: str, got: int, least: int, most: int) -> None:
+    if not least <= got <= most:
+        expected = (
+            str(least) if least == most else f"{least} to {most}" if most < 1 << 30 else f"{least} or more"
+        )
+        raise EditError(
+            f"{label}: got {got} {what}, expected {expected}; choose an operator that takes so many"
+        )
+
+
+def _unknown_attribute(label: str, name: str, schema: onnx.defs.OpSchema) -> str:
+    known = sorted(schema.attributes)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return (
+        f"{label} has no attribute {name!r} in its schema ({schema.name}-{schema.since_version}); expected "
+        f"{'one of ' + ', '.join(known) if known else 'none'}; "
+        f"{f'did you mean {close[0]!r}?' if close else 'leave it out'}"
+    )
+
+
+def check_inputs(schema: onnx.defs.OpSchema, node: ir.Node, types: list[onnx.TypeProto | None]) -> None:
+    """Refuse input types that the schema does not allow, or that do not go together."""
+    bound: dict[str, tuple[str, int]] = {}
+    formal = _formal(schema.name, schema.domain, schema.since_version)
+    for index, kind in enumerate(types):
+        if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.elem_type or not formal:
+            continue
+        name, variable, homogeneous, allowed = formal[min(index, len(formal) - 1)]
+        got = _NAMES.get(kind.tensor_type.elem_type, "")
+        label = f"node {node.name!r} ({node.op_type}), input {index} ({name})"
+        value = node.inputs[index]
+        if allowed and got not in allowed:
+            listed = ", ".join(sorted(_DTYPES[t] for t in allowed if t in _DTYPES))
+            raise EditError(
+                f"{label}: got {_DTYPES.get(got, got)} from tensor {value.name if value else ''!r}, "
+                f"expected one of {listed}; insert a Cast"
+            )
+        if homogeneous and bound.setdefault(variable, (got, index))[0] != got:
+            other, at = bound[variable]
+            raise EditError(
+                f"{label}: got {_DTYPES.get(got, got)} from tensor {value.name if value else ''!r}, expected "
+                f"{_DTYPES.get(other, other)} as input {at}; insert a Cast on one of them"
+            )
+
+
+@lru_cache(maxsize=4096)
+def _formal(op_type: str, domain: str, version: int) -> list[tuple[str, str, bool, frozenset[str]]]:
+    schema = onnx.defs.get_schema(op_type, version, domain)
+    return [(i.name, i.type_str, i.is_homogeneous, frozenset(i.types)) for i in schema.inputs]
+
+
+def attribute(label: str, name: str, value: Any, schema: onnx.defs.OpSchema | None) -> ir.Attr:
+    """A typed attribute from a Python value; the schema decides what an empty list or a whole number means."""
+    if schema is not None and name not in schema.attributes:
+        raise EditError(_unknown_attribute(label, name, schema))
+    wanted = schema.attributes[name].type.name if schema is not None else _guess(value)
+    made = _convert(wanted, value)
+    if made is None:
+        raise EditError(
+            f"{label}, attribute {name!r}: got {_shown(value)}, expected {_KINDS.get(wanted, wanted)}; "
+            "give a value of that kind"
+        )
+    return ir.Attr(name, ir.AttributeType[wanted], made)
+
+
+def _guess(value: Any) -> str:
+    if isinstance(value, Content | np.ndarray):
+        return "TENSOR"
+    if isinstance(value, list | tuple):
+        kinds = {_guess(item) for item in value} or {"INT"}
+        return "FLOATS" if kinds == {"INT", "FLOAT"} else f"{kinds.pop()}S" if len(kinds) == 1 else "INTS"
+    if isinstance(value, bool | int | np.integer):
+        return "INT"
+    return "FLOAT" if isinstance(value, float | np.floating) else "STRING"
+
+
+def _convert(wanted: str, value: Any) -> Any:
+    """A Python value as an attribute of a type; None when it is none."""
+    if wanted.endswith("S"):
+        if not isinstance(value, list | tuple):
+            return None
+        items = [_convert(wanted[:-1], item) for item in value]
+        return None if any(item is None for item in items) else items
+    if wanted == "INT" and isinstance(value, bool | int | np.integer):
+        return int(value) if -(1 << 63) <= value < 1 << 63 else None
+    if wanted == "FLOAT" and isinstance(value, bool | int | float | np.integer | np.floating):
+        with np.errstate(over="ignore"):
+            made = float(np.float32(value))
+        return made if math.isfinite(made) or not math.isfinite(float(value)) else None
+    if wanted == "STRING" and isinstance(value, str):
+        return value
+    if wanted == "TENSOR" and isinstance(value, Content):
+        return value.tensor()
+    return None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

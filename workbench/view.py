@@ -62,10 +62,14 @@ class Columns:
             ``node.out`` (tensors; -1 where one is left out) with ``node.in.start``, ``node.out.start``; per
             tensor ``tensor.kind``, ``tensor.producer``, ``tensor.graph``, ``tensor.dtype``, ``tensor.shape``;
             once known ``node.macs``, ``node.bytes`` (NaN: unknown).
+        keys: of each tensor, as in ``Model.tensors``; not packed.
+        values: of each tensor, the ``onnx_ir.Value``; not packed.
     """
 
     header: dict[str, Any]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
+    values: list[ir.Value] = field(default_factory=list)
 
     def pack(self) -> bytes:
         """The packed form (see above)."""
@@ -100,24 +104,24 @@ def columns(model: Model, *, infer: bool = True) -> Columns:
         infer: infer shapes, and count MACs and bytes (0.2 s per thousand nodes); else only what the file
             declares, at once.
     """
-    made = _Builder(model)
+    made = _Builder(model).columns
     if infer:
         inferred = shapes(model, made)
-        made.columns.header |= inferred.header
-        made.columns.arrays |= inferred.arrays
-    return made.columns
+        made.header |= inferred.header
+        made.arrays |= inferred.arrays
+    return made
 
 
-def shapes(model: Model, built: _Builder | None = None) -> Columns:
-    """Inferred ``dtypes``, ``shapes``, ``tensor.dtype``, ``tensor.shape``, ``node.macs`` and ``node.bytes``."""
-    built = built or _Builder(model)
+def shapes(model: Model, made: Columns) -> Columns:
+    """Inferred ``dtypes``, ``shapes``, ``tensor.dtype``, ``tensor.shape``, ``node.macs`` and ``node.bytes``
+    for the columns of the same model."""
     walk, _ = model.walk()
     dtypes, dims = Table(""), Table("")
-    dtype, shape = built.columns.arrays["tensor.dtype"], built.columns.arrays["tensor.shape"]
-    old_dtypes, old_shapes = built.columns.header["dtypes"], built.columns.header["shapes"]
+    dtype, shape = made.arrays["tensor.dtype"], made.arrays["tensor.shape"]
+    old_dtypes, old_shapes = made.header["dtypes"], made.header["shapes"]
     known = Walked(model, walk.tensors)
     pairs = []
-    for index, key in enumerate(built.keys):
+    for index, key in enumerate(made.keys):
         info = known.get(key)
         pairs.append(
             (dtypes(info.dtype), dims(shape_text(info.shape)))
@@ -125,7 +129,7 @@ def shapes(model: Model, built: _Builder | None = None) -> Columns:
             else (dtypes(old_dtypes[dtype[index]]), dims(old_shapes[shape[index]]))
         )
     table = np.array(pairs, np.int32).reshape(-1, 2)
-    costs = [walk.nodes.get(name) for name in built.columns.header["nodes"]]
+    costs = [walk.nodes.get(name) for name in made.header["nodes"]]
     number = lambda value: np.nan if value is None else float(value)  # noqa: E731
     return Columns(
         {"dtypes": dtypes.rows, "shapes": dims.rows},
@@ -164,6 +168,7 @@ class _Builder:
     def __init__(self, model: Model):
         self.names: list[str] = []
         self.keys: list[str] = []
+        self.values: list[ir.Value] = []
         self.kinds, self.producers, self.homes = [], [], []  # type: list[int], list[int], list[int]
         self.dtype, self.shape = [], []  # type: list[int], list[int]
         self.numbers: dict[int, int] = {}
@@ -230,6 +235,8 @@ class _Builder:
                 "tensor.dtype": np.array(self.dtype, np.int32),
                 "tensor.shape": np.array(self.shape, np.int32),
             },
+            self.keys,
+            self.values,
         )
 
     def add(self, value: ir.Value, scope: str, home: int, kind: int, producer: int = -1) -> int:
@@ -242,6 +249,7 @@ class _Builder:
             return number
         number = self.numbers[id(value)] = len(self.names)
         self.names.append(value.name or "")
+        self.values.append(value)
         self.keys.append(within(scope, value.name or ""))
         self.kinds.append(kind)
         self.producers.append(producer)

@@ -29,6 +29,8 @@ export interface LevelOutput {
   crossings: number;
 }
 
+export const PAD = 18; // around what is inside an opened node
+export const HEAD = 34; // room for its title
 const GAP = 22; // between nodes
 const LANE = 12; // between lanes
 const RISE = 40; // between layers

@@ -95,7 +95,9 @@ class _Graph:
 
     def experts(self, x: str, scope: str) -> str:
         start = self.norm(x, f"{scope}/norm")
-        scores = self.op("Softmax", [self.linear(start, f"{scope}/router", EXPERTS)], f"{scope}/router", axis=-1)
+        scores = self.op(
+            "Softmax", [self.linear(start, f"{scope}/router", EXPERTS)], f"{scope}/router", axis=-1
+        )
         mixed = []
         for index in range(EXPERTS):
             at = f"{scope}/experts.{index}"

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from ..errors import NotInModelError
 from ..model import Model
 from ..model.scopes import scopes
-from ..view import WEIGHT, Columns, attribute_text
+from ..view import WEIGHT, Columns, attribute_text, held
 
 SAMPLE = 20_000_000
 """Elements of a weight up to which statistics are of all of it; beyond, of as many, evenly spread."""
@@ -104,10 +104,10 @@ def weight(
         NotInModelError: the tensor is not a weight, or a weight without numbers.
     """
     known = 0 <= tensor < len(made.values) and made.arrays["tensor.kind"][tensor] == WEIGHT
-    held = _held(made.values[tensor]) if known else None
-    if held is None:
+    tensor_ = held(made.values[tensor]) if known else None
+    if tensor_ is None:
         raise NotInModelError(f"tensor {tensor} of {made.header['name']!r} is not a weight that has numbers")
-    array = held.numpy()
+    array = tensor_.numpy()
     if array.dtype.kind in "OSU":
         return _words(array)
     flat = array.reshape(-1)
@@ -127,7 +127,9 @@ def weight(
             total, squares = total + float(numbers.sum()), squares + float(np.square(numbers).sum())
             least, most = min(least, float(numbers.min())), max(most, float(numbers.max()))
     mean = total / count if count else 0.0
-    low, high = (least, most) if count and most > least else (least - 0.5, least + 0.5) if count else (0.0, 1.0)
+    low, high = (
+        (least, most) if count and most > least else (least - 0.5, least + 0.5) if count else (0.0, 1.0)
+    )
     counts = np.zeros(BINS, np.int64)
     for start in blocks:
         if cancelled():
@@ -149,22 +151,6 @@ def weight(
     }
 
 
-def _held(value: ir.Value) -> ir.TensorProtocol | None:
-    """The numbers of an initializer or of a Constant node."""
-    if value.const_value is not None:
-        return value.const_value
-    producer = value.producer()
-    attribute = next(iter(producer.attributes.values()), None) if producer is not None else None
-    if attribute is None or attribute.is_ref():
-        return None
-    if attribute.type == ir.AttributeType.TENSOR:
-        return attribute.value
-    kinds = {"value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64"}
-    if attribute.name in kinds:
-        return ir.tensor(np.array(attribute.value, kinds[attribute.name]))
-    return None
-
-
 def _finite(block: np.ndarray) -> tuple[np.ndarray, int, int]:
     """(finite numbers as float64, how many NaN, how many infinite)."""
     numbers = np.abs(block) if block.dtype.kind == "c" else block
@@ -181,11 +167,16 @@ def _first(array: np.ndarray) -> str:
     while part.ndim > 2:
         part = part[0]
     text = np.array2string(part, precision=4, suppress_small=True, max_line_width=60)
-    return text + (f"\nfirst {'×'.join(map(str, part.shape))} of {'×'.join(map(str, array.shape))}" if part.size < array.size else "")
+    if part.size == array.size:
+        return text
+    shown, all_ = ("×".join(map(str, shape)) for shape in (part.shape, array.shape))
+    return f"{text}\nfirst {shown} of {all_}"
 
 
 def _words(array: np.ndarray) -> dict[str, Any]:
-    first = [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in array.flat[:20]]
+    first = [
+        item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in array.flat[:20]
+    ]
     numbers = dict.fromkeys(("min", "max", "mean", "std"), 0.0) | dict.fromkeys(("zeros", "nan", "inf"), 0)
     return {"count": int(array.size), **numbers, "counts": [0] * BINS, "edges": [0.0, 1.0],
             "values": "\n".join(word[:200] for word in first), "sampled": False}  # fmt: skip

@@ -120,7 +120,8 @@ class GraphView(anywidget.AnyWidget):
         if isinstance(source, str):
             if source not in OVERLAYS:
                 raise NotInModelError(
-                    f"cannot colour by {source!r}; expected one of {', '.join(OVERLAYS)}, a Profile, a Comparison or a mapping"
+                    f"cannot colour by {source!r}; expected one of {', '.join(OVERLAYS)}, a Profile, a Comparison "
+                    "or a mapping"
                 )
             self._color = source
             return self

@@ -16,7 +16,8 @@ STYLE = """
 .b{fill:#ffffff;stroke:#2c69ae;stroke-width:1.3}.n{font:600 12px system-ui,sans-serif;fill:#1d2329}
 .s{font:10px system-ui,sans-serif;fill:#59636e}.e{fill:none;stroke:#a3adb8;stroke-width:1.2}
 .g{fill:#ffffff}
-@media (prefers-color-scheme:dark){.g{fill:#111418}.b{fill:#1c2128;stroke:#62a8ff}.n{fill:#e8ecf1}.s{fill:#a0abb7}.e{stroke:#59646f}}
+@media (prefers-color-scheme:dark){.g{fill:#111418}.b{fill:#1c2128;stroke:#62a8ff}.n{fill:#e8ecf1}
+.s{fill:#a0abb7}.e{stroke:#59646f}}
 """
 
 
@@ -43,11 +44,12 @@ def svg(made: Columns, numbers: np.ndarray | None = None) -> str:
         x1, y1 = x[b] + WIDE / 2 + GAP, GAP + layer[b] * (TALL + RISE)
         if y1 < y0:
             continue
-        side = WIDE * 0.62 if layer[b] - layer[a] > 1 and abs(x0 - x1) < WIDE / 2 else 0  # around what is between
+        side = (
+            WIDE * 0.62 if layer[b] - layer[a] > 1 and abs(x0 - x1) < WIDE / 2 else 0
+        )  # around what is between
         bend = (y1 - y0) / 2
-        parts.append(
-            f'<path class="e" d="M{x0:.0f} {y0}C{x0 + side:.0f} {y0 + bend:.0f} {x1 + side:.0f} {y1 - bend:.0f} {x1:.0f} {y1}"/>'
-        )
+        curve = f"{x0 + side:.0f} {y0 + bend:.0f} {x1 + side:.0f} {y1 - bend:.0f} {x1:.0f} {y1}"
+        parts.append(f'<path class="e" d="M{x0:.0f} {y0}C{curve}"/>')
     for index, (name, below) in enumerate(labels):
         left_edge, top = x[index] + GAP, GAP + layer[index] * (TALL + RISE)
         note = f"{values[index]:.3g}" if index in values else below

@@ -62,6 +62,8 @@ export class Data {
   readonly uses: Int32Array;
   /** graphs that a node holds, or that it calls */
   readonly bodies = new Map<number, number[]>();
+  /** tensors that bodies of a node read from around them */
+  readonly captures = new Map<number, number[]>();
   private functions = new Map<string, number>();
 
   constructor(buffer: ArrayBuffer) {
@@ -87,10 +89,25 @@ export class Data {
       if (g.owner >= 0) this.bodies.set(g.owner, [...(this.bodies.get(g.owner) ?? []), index]);
       if (g.op) this.functions.set(g.op.join("\0"), index);
     });
+    this.capture(c["tensor.graph"]);
     if (this.functions.size)
       for (let n = 0; n < this.nodes; n++) {
         const called = this.functions.get(this.head.ops[this.op[n]].join("\0"));
         if (called !== undefined) this.bodies.set(n, [called]);
+      }
+  }
+
+  private capture(around: Int32Array) {
+    if (this.head.graphs.length < 2) return;
+    for (let n = 0; n < this.nodes; n++)
+      for (const t of this.inputs(n)) {
+        if (t < 0 || this.kind[t] === WEIGHT) continue;
+        for (let at = n; this.home[at] !== around[t]; ) {
+          at = this.head.graphs[this.home[at]].owner;
+          if (at < 0) break;
+          const list = this.captures.get(at) ?? [];
+          if (!list.includes(t)) this.captures.set(at, [...list, t]);
+        }
       }
   }
 
@@ -135,7 +152,7 @@ export class Data {
   /** Nodes that a node reads from (or is read by), bodies' nodes counting as their owner's. */
   private step(n: number, up: boolean): number[] {
     const found: number[] = [];
-    if (up) for (const t of this.inputs(n)) { if (t >= 0 && this.producer[t] >= 0) found.push(this.producer[t]); }
+    if (up) for (const t of [...this.inputs(n), ...(this.captures.get(n) ?? [])]) { if (t >= 0 && this.producer[t] >= 0) found.push(this.producer[t]); }
     else for (const t of this.outputs(n)) { if (t >= 0) found.push(...this.consumers(t)); }
     return found;
   }
@@ -176,7 +193,7 @@ export class Data {
         if (name.includes(m.word) || m.op[this.op[n]] || m.words[this.words[n]]) return true;
         const tensors = (list: Int32Array) =>
           list.some((t) => t >= 0 && (m.tensor[t] || m.dtype[this.dtype[t]] || m.shape[this.shape[t]]));
-        return tensors(this.inputs(n)) || tensors(this.outputs(n));
+        return tensors(this.outputs(n)) || this.weights(n).some((t) => m.tensor[t] || m.shape[this.shape[t]]);
       });
       if (hit) found.push(n);
     }

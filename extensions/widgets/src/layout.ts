@@ -435,7 +435,14 @@ function align(g: Work, straight: number): Int32Array {
   if (straight < 1) return below;
   for (let u = n; u < v; u++)
     for (let k = downStart[u]; k < downStart[u + 1]; k++) if (down[k] >= n) tie(u, down[k]);
-  if (straight < 2) return below;
+  if (straight < 2) {
+    // chains stay straight in any case
+    for (let u = 0; u < n; u++) {
+      const to = downStart[u + 1] - downStart[u] === 1 ? down[downStart[u]] : n;
+      if (to < n && g.upStart[to + 1] - g.upStart[to] === 1) tie(u, to);
+    }
+    return below;
+  }
   const rest: number[] = [];
   const bySpan = new Int32Array(downStart[v]);
   const key = new Int32Array(downStart[v]);
@@ -545,7 +552,7 @@ function narrowest(g: Work): Float32Array {
   let best = place(g, 2);
   for (let straight = 1; straight >= 0 && extent(g, best) > 1.15 * need; straight--) {
     const other = place(g, straight);
-    if (extent(g, other) < 0.85 * extent(g, best)) best = other;
+    if (extent(g, other) < 0.75 * extent(g, best)) best = other;
   }
   return best;
 }

@@ -50,7 +50,7 @@ export class Minimap {
     }
     c.fillStyle = theme.accent;
     for (let i = 0; i < n; i++)
-      if (this.renderer.marked[i] & 3) c.fillRect(scene.x[i] * this.sx - 2, scene.y[i] * this.sy - 1, Math.max(4, scene.w[i] * this.sx), 3);
+      if (this.renderer.marked[i] & 3) c.fillRect(scene.x[i] * this.sx - 1.5, scene.y[i] * this.sy - 0.5, 3, 2);
   }
 
   draw(theme: Theme) {

@@ -18,6 +18,7 @@ export interface Camera {
 export interface Box {
   key: string;
   label: string;
+  path: string;
   depth: number;
   x0: number;
   y0: number;
@@ -511,22 +512,24 @@ export class Renderer {
     c.textAlign = "left";
     c.lineJoin = "round";
     const free: [number, number][] = [];
-    for (const box of this.boxes) {
+    const near = k >= MIDDLE;
+    // the innermost box has the say where several begin at one place
+    for (let j = this.boxes.length - 1; j >= 0; j--) {
+      const box = this.boxes[near ? j : this.boxes.length - 1 - j];
       const tall = (box.y1 - box.y0) * k;
       if (box.y1 < y0 || box.y0 > y1 || box.x1 < x0 || box.x0 > x1 || tall < 13) continue;
       const wide = (box.x1 - box.x0) * k;
-      if (k >= MIDDLE && wide < 60) continue;
+      if (near && wide < 60) continue;
       const [left, top] = this.toScreen(box.x0, box.y0);
-      const inside = wide > 70 && tall > 40 && k >= TINY;
-      if (!inside && (box.depth > 1 || k >= MIDDLE)) continue;
-      const bottom = top + tall;
-      const y = inside ? Math.min(Math.max(top, 0) + 10, bottom - 10) : top + tall / 2;
-      const x = inside ? Math.max(left, 0) + 7 : left + wide + 8;
-      if (y < 0 || y > this.height || (!inside && free.some(([a, b]) => Math.abs(a - y) < 14 && Math.abs(b - x) < 160))) continue;
+      const inside = near || (wide > 110 && tall > 60 && k >= TINY);
+      if (!inside && box.depth > 1) continue;
+      const y = near ? top - 8 : inside ? top + 10 : Math.max(8, Math.min(this.height - 8, top + tall / 2));
+      const x = near ? Math.max(left, 4) : inside ? left + 7 : left + wide + 8;
+      if (y < 0 || y > this.height || free.some(([a, b]) => Math.abs(a - y) < (near ? 26 : 15) && Math.abs(b - x) < 170)) continue;
       free.push([y, x]);
       const size = inside ? 11 : 12;
       c.font = `600 ${size}px ${FONT}`;
-      const label = this.fit(box.label, inside ? wide - 14 : 260, size, 600);
+      const label = this.fit(near ? box.path : box.label, near ? Math.max(wide, 190) : inside ? wide - 14 : 260, size, 600);
       c.strokeStyle = this.theme.halo;
       c.lineWidth = 3.5;
       c.strokeText(label, x, y);
@@ -584,7 +587,7 @@ export function scopeBoxes(scene: Scene): Box[] {
     if (size[s] < 2 || foreign[s] > size[s] * 0.25) continue;
     const pad = Math.max(4, 22 - 5 * depth[s]);
     boxes.push({
-      key: `0:${s}`, label: scopes[s][1], depth: depth[s],
+      key: `0:${s}`, label: scopes[s][1], path: data.path(s).join(" / "), depth: depth[s],
       x0: x0[s] - pad, y0: y0[s] - pad, x1: x1[s] + pad, y1: y1[s] + pad,
     });
   }

@@ -114,7 +114,11 @@ export class Scene {
       if (!list) readers.set(t, [item]);
       else if (list[list.length - 1] !== item) list.push(item);
     };
-    for (const n of nodes) if (!hidden[n]) for (const t of data.inputs(n)) if (t >= 0) read(t, this.itemOf[n]);
+    for (const n of nodes) {
+      if (hidden[n]) continue;
+      for (const t of data.inputs(n)) if (t >= 0) read(t, this.itemOf[n]);
+      for (const t of data.captures.get(n) ?? []) read(t, this.itemOf[n]);
+    }
     for (const t of row.outputs) read(t, add(OUTPUT, t));
     const src: number[] = [];
     const start = [0];
@@ -154,8 +158,9 @@ export class Scene {
     const ref = this.ref[item];
     if (this.kind[item] === NODE) {
       const op = this.data.opName(ref).length;
-      const wide = Math.max(7.6 * Math.min(op, 24) + 26, 6.1 * Math.min(this.data.tail(ref).length, 26) + 20);
-      return [Math.max(84, Math.min(190, wide)), this.detail(item) ? 56 : 42];
+      const detail = this.detail(item);
+      const wide = Math.max(7.6 * op + 26, 6.1 * Math.max(Math.min(this.data.tail(ref).length, 24), detail.length) + 20);
+      return [Math.max(84, Math.min(186, wide)), detail ? 56 : 42];
     }
     if (this.kind[item] === GROUP)
       return [Math.max(130, Math.min(240, 7.6 * this.data.head.scopes[ref][1].length + 40)), 52];
@@ -174,8 +179,11 @@ export class Scene {
     }
     const words = data.attributes(n);
     const found = /(?:^| )(kernel_shape|perm|axis|axes|to|mode|group|equation|num_heads|alpha)=(\S+)/.exec(words);
-    const key = found ? `${found[1].replace("kernel_shape", "kernel")} ${found[2]}` : "";
-    return text && key ? `${text} · ${key}` : text || key;
+    const stride = /(?:^| )strides=\[([2-9])/.exec(words);
+    if (text) return stride ? `${text}  /${stride[1]}` : text;
+    if (!found) return "";
+    if (found[1] === "to") return `to ${data.dtypeOf(data.outputs(n)[0]) || found[2]}`;
+    return `${found[1].replace("kernel_shape", "kernel")} ${found[2].replace(/^\[(.*)\]$/, "$1")}${stride ? `  /${stride[1]}` : ""}`;
   }
 
   keyOf(item: number): string {

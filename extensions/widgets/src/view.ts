@@ -41,7 +41,7 @@ export class View {
   readonly stage = el("div", { class: "wbg-stage" });
   readonly card = el("div", { class: "wbg-card", hidden: true });
   private title = el("span", { class: "wbg-title" });
-  private search = el("input", { type: "search", placeholder: "Search name, op, shape, attribute…  ( / )", "aria-label": "Search the graph", spellcheck: "false" });
+  private search = el("input", { type: "search", placeholder: "Search  ( / )", title: "Names, operators, tensors, attributes, shapes, data types", "aria-label": "Search the graph", spellcheck: "false" });
   private counter = el("span", { class: "wbg-count", "aria-live": "polite" });
   private overlays = el("select", { "aria-label": "Colour by", title: "Colour by" });
   private worst = el("button", { title: "Go to the highest value (W)" }, "Worst");

@@ -1,4 +1,4 @@
-"""Model, Profile and Comparison as compact columns for the graph widget: pure functions, no drawing.
+"""A model as compact columns for the graph widget.
 
 The packed form is a little-endian ``uint32`` (length of the header), the header (JSON, padded with spaces to a
 multiple of 8 bytes together with those four), then the columns one after the other, each padded to 8 bytes.
@@ -15,19 +15,14 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from .errors import NotInModelError
-from .model import Model, TensorInfo
-from .model.info import DTYPES
-from .model.scopes import scopes, within
-
-if TYPE_CHECKING:
-    from .compare import Comparison
-    from .profile import Profile
+from ..model import Model, TensorInfo
+from ..model.info import DTYPES
+from ..model.scopes import scopes, within
 
 VERSION = 1
 INPUT, WEIGHT, ACTIVATION = 0, 1, 2
@@ -290,9 +285,7 @@ def _own(
         for node in graph
         for attribute in node.attributes.values()
         if not attribute.is_ref() and _is_graph(attribute)
-        for body in (
-            [attribute.value] if attribute.type == ir.AttributeType.GRAPH else list(attribute.value)
-        )
+        for body in ([attribute.value] if attribute.type == ir.AttributeType.GRAPH else list(attribute.value))
     }
     for row, (_, graph) in zip(graphs, every, strict=True):
         owner, label = holders.get(id(graph), (-1, ""))
@@ -306,9 +299,29 @@ def _is_graph(attribute: ir.Attr) -> bool:
     return attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
+def held(value: ir.Value) -> ir.TensorProtocol | None:
+    """The numbers of an initializer or of a Constant node."""
+    if value.const_value is not None:
+        return value.const_value
+    producer = value.producer()
+    if producer is None or producer.op_type != "Constant":
+        return None
+    attribute = next(iter(producer.attributes.values()), None)
+    if attribute is None or attribute.is_ref():
+        return None
+    if attribute.type == ir.AttributeType.TENSOR:
+        return attribute.value
+    kinds = {"value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64"}
+    if attribute.name in kinds:
+        return ir.tensor(np.array(attribute.value, kinds[attribute.name]))
+    return None
+
+
 def declared(value: ir.Value) -> tuple[str, tuple[int | str | None, ...] | None]:
     """(dtype, shape) of a tensor as the file states them."""
-    source: Any = value.const_value if value.shape is None and value.const_value is not None else value
+    source: Any = value
+    if value.shape is None:
+        source = held(value) or value
     dtype = DTYPES.get(int(source.dtype), "") if source.dtype is not None else ""
     if source.shape is None:
         return dtype, None
@@ -347,85 +360,3 @@ def module_path(node: ir.Node) -> tuple[str, ...]:
         return tuple(parts[:-1])
     text = node.metadata_props.get("namespace") or (node.name or "").rpartition("/")[0]
     return tuple(part for part in text[:2000].split("/") if part)[:16]
-
-
-# --- overlays
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """One number per node of the columns (NaN: none) to colour them by.
-
-    Attributes:
-        scale: ``linear`` or ``log``; larger is worse (or more) in both.
-        note: what could not be joined to a node, or ``''``.
-    """
-
-    title: str
-    unit: str
-    values: np.ndarray
-    scale: str = "linear"
-    note: str = ""
-
-    def header(self) -> dict[str, str]:
-        """All but the numbers."""
-        return {"title": self.title, "unit": self.unit, "scale": self.scale, "note": self.note}
-
-
-def overlay(made: Columns, source: Profile | Comparison | Mapping[str, float], local: bool = False) -> Overlay:
-    """Numbers from a Profile (ms; a layer's time goes to its nodes in equal parts), a Comparison (relative
-    error of a node's outputs: noise over signal, 0 exact), or a mapping of node names (also a pandas Series).
-
-    Raises:
-        NotInModelError: the mapping names what the model does not have.
-    """
-    if hasattr(source, "latency_ms"):
-        return _time(made, source)  # type: ignore[arg-type]
-    if hasattr(source, "first_divergence"):
-        return _error(made, source, local)  # type: ignore[arg-type]
-    numbers = dict(source.items())  # type: ignore[union-attr]
-    at = {name: index for index, name in enumerate(made.header["nodes"])}
-    unknown = [str(name) for name in numbers if name not in at]
-    if unknown:
-        raise NotInModelError(
-            f"cannot colour {made.header['name']!r}: {len(unknown)} names are not nodes of it, first {unknown[0]!r}; "
-            "name nodes as Model.nodes does"
-        )
-    values = np.full(len(at), np.nan)
-    for name, number in numbers.items():
-        values[at[name]] = number
-    return Overlay(str(getattr(source, "name", None) or "value"), "", values)
-
-
-def _time(made: Columns, profile: Profile) -> Overlay:
-    at = {name: index for index, name in enumerate(made.header["nodes"])}
-    values = np.full(len(at), np.nan)
-    lost = 0.0
-    for names, ms in zip(profile.table["nodes"], profile.table["ms"], strict=True):
-        known = [at[name] for name in names if name in at]
-        lost += 0.0 if known else float(ms)
-        for index in known:
-            values[index] = np.nan_to_num(values[index]) + float(ms) / len(known)
-    note = f"{lost:.3g} ms belong to no node shown" if lost else ""
-    return Overlay("time", "ms", values, "log", note)
-
-
-def _error(made: Columns, comparison: Comparison, local: bool) -> Overlay:
-    table = comparison.table
-    column = "local_snr_db" if local else "snr_db"
-    if column not in table.columns:
-        raise NotInModelError(
-            f"cannot colour by local error: the comparison has no {column!r}; compare with local=True"
-        )
-    at = {name: index for index, name in enumerate(made.header["nodes"])}
-    values = np.full(len(at), np.nan)
-    lost = 0
-    for node, snr in zip(table["node"], table[column].astype(float), strict=True):
-        index = at.get(node)
-        lost += index is None or bool(np.isnan(snr))
-        if index is not None and not np.isnan(snr):
-            values[index] = np.fmax(values[index], 10.0 ** (-snr / 20))
-    note = f"{lost} tensors are not compared or belong to no node" if lost else ""
-    return Overlay("local error" if local else "error", "noise/signal", values, "log", note)
-
-

@@ -65,6 +65,8 @@ class Measure:
             a, b = (np.array([x[one]]).astype(np.float64) for x in (reference, candidate))
             self._exact(a, b, reference.size)
             return
+        if reference.dtype == candidate.dtype and reference.dtype.name in ("int64", "uint64"):
+            self._max_abs = max(self._max_abs, _apart(reference, candidate))
         narrow = all(a.dtype == np.float32 or a.dtype.name in _NARROW for a in (reference, candidate))
         kind = np.dtype(np.float32 if narrow else np.float64)
         first, second = _Blocks(reference, kind), _Blocks(candidate, kind)
@@ -207,6 +209,12 @@ class Measure:
         if self._dd == 0.0:
             return math.inf
         return 10.0 * math.log10(self._aa / self._dd) if self._aa else -math.inf
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference of 64-bit integers: float64 does not tell neighbours above 2^53 apart."""
+    difference = np.where(a > b, a - b, b - a)  # wraps around to what is right as an unsigned number
+    return float(difference.astype(np.uint64).max())
 
 
 class _Blocks:

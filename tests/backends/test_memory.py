@@ -68,18 +68,27 @@ def test_strings_and_empty_arrays_travel_by_value(region):
     assert region.store(np.zeros((0, 4))).kind == "value"
 
 
-def test_large_blocks_go_back_to_the_system(region):
+def test_pages_go_back_to_the_system():
     def pages() -> int:
         return os.fstat(fd).st_blocks * 512
 
     fd = create()
     region = Region(fd, 0, owner=True)
-    block, array = region.new("uint8", (64 << 20,))
-    array[:] = 1
-    assert pages() >= 64 << 20
+    blocks = []
+    for _ in range(4):
+        block, array = region.new("uint8", (16 << 20,))
+        array[:] = 1
+        blocks.append(block.place)
     del array
-    region.release(block.place)
+    assert pages() >= 64 << 20
+    region.release(blocks[3])
+    assert pages() >= 64 << 20  # warm for the next one
+    region.release(blocks[2])
+    region.release(blocks[1])
+    assert 16 << 20 <= pages() < 17 << 20
+    region.release(blocks[0])
     assert pages() < 1 << 20
+    assert (region.view(region.allocate(100), "uint8", (100,)) == 0).all()
     os.close(fd)
 
 

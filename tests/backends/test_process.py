@@ -103,6 +103,31 @@ def test_strings_and_uniform_results(worker):
     assert (y == 6).all()
 
 
+@pytest.mark.parametrize("dtype", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2", "FLOAT16"])
+@pytest.mark.parametrize("shape", [(2, 3), (0, 3), ()])
+def test_dtypes_that_numpy_lacks(worker, dtype, shape):
+    code = getattr(TensorProto, dtype)
+    kind = helper.tensor_dtype_to_np_dtype(code)
+    nodes = (helper.make_node("Cast", ["x"], ["y"], to=code),)
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", code, None)],
+    )
+    to = worker.load(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9).SerializeToString()
+    )
+    x = np.full(shape, 1.75, "f4")
+    for _ in range(2):
+        y = to.run({"x": x})["y"]
+        assert (y.dtype, y.shape) == (kind, shape)
+        assert (y.astype("f4") == 1.75).all()
+    block = worker.store(x)
+    placed = to.result(to.submit({"x": block}, None, {"y": shape}))["y"]
+    assert to.array(placed).tobytes() == x.astype(kind).tobytes()
+
+
 def test_sessions_overlap_and_do_not_mix():
     with Worker("onnxruntime", parallel=3, pool=1) as w:
         sessions = [w.load(DOUBLE, name=str(i)) for i in range(3)]

@@ -41,21 +41,21 @@ def watched(command: list[str], folder: Path) -> dict:
     return {"process_seconds": figures.pop("seconds"), **figures, **json.loads(result.read_text())}
 
 
-def contest(name: str, reference: Path, candidate: Path, feeds: Path, folder: Path, repeat: int) -> dict:
-    """One contestant on one pair of models, `repeat` times: the run of median time, the highest peak."""
+def contest(name: str, reference: Path, candidate: Path, feeds: Path, folder: Path) -> dict:
+    """One run of one contestant on one pair of models, in a fresh process."""
     module = [sys.executable, "-m", "tests.bench.contestants"]
-    line = [*module, name, str(reference), str(candidate), str(feeds), str(folder / "result.json")]
-    runs = sorted((watched(line, folder) for _ in range(repeat)), key=lambda run: run["seconds"])
-    best = runs[(len(runs) - 1) // 2]
-    return {
-        **best,
-        "peak_bytes": max(run["peak_bytes"] for run in runs),
-        "all_seconds": [r["seconds"] for r in runs],
-    }
+    return watched([*module, name, *map(str, (reference, candidate, feeds, folder / "result.json"))], folder)
+
+
+def middle(runs: list[dict]) -> dict:
+    """The run of median time, with the highest peak memory of all."""
+    ordered = sorted(runs, key=lambda run: run["seconds"])
+    peak = max(run["peak_bytes"] for run in runs)
+    return {**ordered[(len(runs) - 1) // 2], "peak_bytes": peak, "all_seconds": [r["seconds"] for r in runs]}
 
 
 def compare_models(options: argparse.Namespace, folder: Path) -> dict:
-    """model -> {"same" | "changed": {contestant: figures}}."""
+    """model -> {"same" | "changed": {contestant: figures}}. The contestants take turns, `repeat` rounds of them."""
     results: dict = {}
     for model in options.models:
         changed = light.write_changed(model, folder / f"{model}_changed.onnx")
@@ -63,26 +63,28 @@ def compare_models(options: argparse.Namespace, folder: Path) -> dict:
         contestants.save_feeds(str(feeds), light.feeds(model))
         results[model] = {}
         for kind, candidate in (("same", light.path(model)), ("changed", changed)):
-            row = results[model][kind] = {}
-            for name in options.contestants:
-                slow = name.startswith("Polygraphy")
-                if slow and kind not in options.polygraphy_on:
-                    continue
-                repeat = 1 if slow else options.repeat
-                row[name] = contest(name, light.path(model), candidate, feeds, folder, repeat)
-                print(_line(model, kind, name, row[name]), flush=True)
+            runs: dict[str, list[dict]] = {}
+            for turn in range(options.repeat):
+                for name in options.contestants:
+                    slow = name.startswith("Polygraphy")
+                    if not slow or (turn == 0 and kind in options.polygraphy_on):
+                        run = contest(name, light.path(model), candidate, feeds, folder)
+                        runs.setdefault(name, []).append(run)
+            results[model][kind] = {name: middle(found) for name, found in runs.items()}
+            for name, row in results[model][kind].items():
+                print(_line(model, kind, name, row), flush=True)
     return results
 
 
 HEADER = (
-    f"{'model':18} {'candidate':9} {'contestant':24} {'call s':>8} {'process s':>9} {'peak MB':>8} "
+    f"{'model':18} {'candidate':9} {'contestant':24} {'call s':>8} {'process s':>9} {'cpu s':>7} {'peak MB':>8} "
     f"{'processes':>9} {'tensors':>8}"
 )
 
 
 def _line(model: str, kind: str, name: str, row: dict) -> str:
     return (
-        f"{model:18} {kind:9} {name:24} {row['seconds']:8.2f} {row['process_seconds']:9.2f} "
+        f"{model:18} {kind:9} {name:24} {row['seconds']:8.2f} {row['process_seconds']:9.2f} {row['cpu_seconds']:7.2f} "
         f"{row['peak_bytes'] / MB:8.0f} {row['most_processes']:9d} {row.get('tensors', ''):>8}"
     )
 

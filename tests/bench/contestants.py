@@ -88,7 +88,6 @@ def merely_running(reference: str, candidate: str, feeds: Feeds) -> Callable[[],
 def workbench(reference: str, candidate: str, feeds: Feeds, *, local: bool) -> Callable[[], dict]:
     """`wb.compare` as a user calls it."""
     import onnx_ir  # noqa: F401
-    import pandas  # noqa: F401
 
     import workbench as wb
 
@@ -96,11 +95,10 @@ def workbench(reference: str, candidate: str, feeds: Feeds, *, local: bool) -> C
 
     def call() -> dict:
         comparison = compare(reference, candidate, feeds, local=local, progress=False)
-        table = comparison.table
         return {
             "ok": bool(comparison.ok),
-            "tensors": int((table["status"] == "compared").sum()),
-            "of": len(table),
+            "tensors": sum(record["status"] == "compared" for record in comparison.records),
+            "of": len(comparison.records),
             "meta": {
                 key: value for key, value in comparison.meta.items() if isinstance(value, int | float | str)
             },

@@ -3,9 +3,10 @@
     python -m tests.bench.watch [--json FILE] [--interval SECONDS] -- COMMAND …
 
 Memory is the sum of PSS (proportional set size, /proc/PID/smaps_rollup) over the command and all its
-descendants, sampled about every 20 ms; a page that several processes share is counted once in total. The peak
-is the largest sum that was seen. Descendants that lose their parent stay in the tree (they are adopted):
-a process that the command leaves behind is found, reported and ended. Linux only.
+descendants: a page that several processes share is counted once in total. It is sampled every 20 ms, less
+often where looking takes long (it may take a fifth of one core); the peak is the largest sum that was seen.
+Descendants that lose their parent stay in the tree (they are adopted): a process that the command leaves
+behind is found, reported and ended. Linux only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -32,6 +34,7 @@ class Watched:
 
     returncode: int
     seconds: float
+    cpu_seconds: float  # of all processes of the tree together
     peak_bytes: int
     samples: int
     sampling_share: float  # of one core, spent on looking
@@ -110,12 +113,15 @@ def watch(command: list[str], *, interval: float = 0.02, timeout: float | None =
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(interval - (time.perf_counter() - begun), 0.001))
+            took = time.perf_counter() - begun
+            process.wait(max(interval - took, 4 * took))  # no more than a fifth of one core
             ended = time.perf_counter()
     left = _end_what_is_left()
     seconds = ended - started
     gone = sorted(_shm() - shm)
-    return Watched(process.returncode, seconds, peak, samples, spent / seconds, most, left, gone)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = used.ru_utime + used.ru_stime
+    return Watched(process.returncode, seconds, cpu, peak, samples, spent / seconds, most, left, gone)
 
 
 def _end_what_is_left() -> list[str]:

@@ -151,7 +151,7 @@ def test_one_fault_is_found(case: str, models):
     assert list(blamed.index) == [first.node]
     assert blamed.share.iloc[0] == pytest.approx(1, abs=1e-3)
     text = comparison.explain()
-    assert f"node {first.node!r} 100%" in text, text
+    assert f"{first.op_type} node {first.node!r} makes 100% of the output's squared error." in text, text
     if comparison.first_divergence() is not None and comparison.first_divergence().name == first.name:
         assert f"first part at {first.name!r}, made by {first.op_type} node {first.node!r}" in text, text
 
@@ -187,7 +187,7 @@ def test_two_faults_are_both_found_with_their_shares(name: str, models):
     expected = {node.name: error(each) / total for node, each in zip((early, late), planted, strict=True)}
     assert dict(blamed.share) == pytest.approx(expected, rel=1e-3)
     assert list(blamed.share) == sorted(blamed.share, reverse=True)
-    found = re.findall(r"node '([^']*)' \d+%", comparison.explain())
+    found = re.findall(r"node '([^']*)' makes \d+%", comparison.explain())
     assert found == [node for node in blamed.index if blamed.share[node] >= 0.01]
 
 
@@ -231,6 +231,7 @@ def test_nan_is_counted_where_it_starts_and_where_it_goes(models):
     output = comparison.table.loc[model.graph.output[0].name]
     assert output.nan == 2 * 2 * 7 * 32 and output.local_nan == 0
     assert f"the candidate has {first.nan} NaN there" in comparison.explain()
+    assert f"It reaches the output {output.name!r} as {output.nan} NaN." in comparison.explain()
     assert not comparison.ok
 
 

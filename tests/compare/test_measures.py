@@ -163,6 +163,31 @@ def test_dtypes_that_differ():
         assert_same(measured((candidate, reference)), measures([(candidate, reference)]), what=str(dtype))
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_large_integers_that_float64_does_not_tell_apart(dtype: type):
+    reference = np.array([1 << 60, 5], dtype)
+    candidate = reference + np.array([1, 0], dtype)
+    assert measured((reference, candidate))["max_abs"] == 1
+    assert measured((candidate, reference))["max_abs"] == 1
+    ends = np.array([np.iinfo(dtype).min], dtype), np.array([np.iinfo(dtype).max], dtype)
+    assert measured(ends)["max_abs"] == measured(ends[::-1])["max_abs"] == 2.0**64
+
+
+def test_pieces_can_be_merged():
+    random = np.random.default_rng(0)
+    pairs = [(random.normal(0, 1, 900), random.normal(0, 1, 900)) for _ in range(4)]
+    pairs[1][1][3] = np.nan
+    pairs[3] = pairs[3][0] * 100, pairs[3][1]
+    whole = Measure()
+    for pair in pairs:
+        part = Measure()
+        part.add(*pair)
+        whole.merge(part)
+    assert_same(whole.result(), measures(pairs))
+    whole.merge(Measure())
+    assert_same(whole.result(), measures(pairs))
+
+
 def test_strings():
     a, b = np.array(["a", "b"], object), np.array(["a", "c"], object)
     assert measured((a, a))["max_abs"] == measures([(a, a)])["max_abs"] == 0

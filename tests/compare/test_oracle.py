@@ -14,7 +14,13 @@ from compare.test_measures import assert_same
 import workbench as wb
 
 CANDIDATES = ("rounded", "simplified", "basic", "half")
-HEAVY = ("style_predict", "style_transform", "minilm_int8")  # one input, fewer candidates
+HEAVY = (
+    "style_predict",
+    "style_transform",
+    "minilm_int8",
+    "magika",
+    "residual_block",
+)  # one input, fewer candidates
 LIGHT = ("light_resnet50", "light_shufflenet")
 PAIRS = [(name, kind) for name in cases.INPUTS if not name.startswith("light_") for kind in CANDIDATES]
 PAIRS = [pair for pair in PAIRS if pair[0] not in HEAVY or pair[1] in ("rounded", "half")]
@@ -27,19 +33,19 @@ PAIRS += [(name, "scaled") for name in LIGHT]
 def test_every_tensor_of_a_real_model(name: str, kind: str):
     model = onnx.load(real_models.find(name))
     candidate = cases.CANDIDATES[kind](model)
-    feeds = cases.feeds(name, 1 if name in (*HEAVY, *LIGHT) else 2)
+    feeds = cases.feeds(name, 1 if name in (*HEAVY, *LIGHT, "ppocr_det") else 2)
     check(model, candidate, feeds, same=assert_alike if kind == "half" else assert_same)
 
 
 def assert_alike(got: dict[str, float], expected: dict[str, float], *, what: str = "") -> None:
-    """Of the same size. ONNX Runtime computes float16 in float32 on a CPU and rounds at the borders of what it
-    runs at once, so that the errors are never quite the same.
+    """Of the same size: ONNX Runtime computes float16 in float32 on a CPU and rounds at the borders of what
+    it runs at once.
     """
     largest = max(abs(expected["ref_min"]), abs(expected["ref_max"]))
     for name in ("nan", "inf", "ref_nan", "ref_inf"):
         assert got[name] == expected[name], f"{what} {name}"
     for name in ("ref_min", "ref_max", "cand_min", "cand_max"):
-        assert got[name] == pytest.approx(expected[name], abs=5e-3 * largest, nan_ok=True), f"{what} {name}"
+        assert got[name] == pytest.approx(expected[name], abs=2e-2 * largest, nan_ok=True), f"{what} {name}"
     assert got["cosine"] == pytest.approx(expected["cosine"], abs=1e-3), f"{what} cosine"
     near = abs(got["snr_db"] - expected["snr_db"]) < 6 if np.isfinite(got["snr_db"]) else False
     assert near or min(got["snr_db"], expected["snr_db"]) > 60, f"{what} {got} {expected}"
@@ -49,7 +55,7 @@ def check(
     model: onnx.ModelProto, candidate: onnx.ModelProto, feeds: list[cases.Feed], same=assert_same, **options
 ) -> wb.Comparison:
     """Compare, and hold every value of the table against the oracle."""
-    comparison = wb.compare(model, candidate, feeds, progress=False, **options)
+    comparison = wb.compare(model, candidate, feeds, threads=1, progress=False, **options)
     reference = oracle.every_tensor(model, feeds)
     values = oracle.every_tensor(candidate, feeds)
     propagated = {

@@ -82,6 +82,8 @@ def test_peaks_are_measured_once_and_cached(tmp_path: Path, monkeypatch: pytest.
         assert Peaks.measure(worker=worker, threads=1).flops == 123.0
         assert Peaks.measure(worker=worker, threads=1, refresh=True).flops > 1e9
         assert json.loads(file.read_text())["overhead_ms"] <= measured.overhead_ms
+        file.write_text(json.dumps({**changed, "date": "yesterday"}))
+        assert Peaks.measure(worker=worker, threads=1).flops > 1e9
         file.write_text('{"of another version": 1}')
         assert Peaks.measure(worker=worker, threads=1).flops > 1e9
         assert json.loads(file.read_text())["flops"] > 1e9

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from .process import Session, Worker, free, view
+if TYPE_CHECKING:
+    from .process import Session, Worker, free, view
+    from .runner import Runner
 
 BACKENDS = ("onnxruntime",)
 
@@ -15,8 +18,7 @@ __all__ = ["BACKENDS", "Runner", "Session", "Worker", "free", "view"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Runner":  # Polygraphy is imported only by those who use its interface
-        from .runner import Runner
-
-        return Runner
-    raise AttributeError(name)
+    """Imported when used: the worker process needs none of these, and only Runner needs Polygraphy."""
+    if name not in __all__:
+        raise AttributeError(f"module 'workbench.backends' has no attribute {name!r}")
+    return getattr(importlib.import_module("workbench.backends." + ("runner" if name == "Runner" else "process")), name)

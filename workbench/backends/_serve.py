@@ -33,17 +33,20 @@ class Server:
             Block, tuple[np.ndarray, set[int]]
         ] = {}  # uniform blocks spread out, and their sessions
 
-    def load(self, session: int, model: Block, options: dict) -> dict:
+    def load(self, session: int, model: Block, options: dict) -> None:
         data = self.theirs.view(model.place, model.dtype, model.shape).tobytes()
-        self.sessions[session] = loaded = self.runtime.load(data, **options)
-        return self.runtime.describe(loaded)
+        self.sessions[session] = self.runtime.load(data, **options)
+
+    def describe(self, session: int) -> dict:
+        return self.runtime.describe(self.sessions[session])
 
     def unload(self, session: int) -> None:
         self.sessions.pop(session, None)
-        for block, (_, users) in list(self.full.items()):
-            users.discard(session)
-            if not users:
-                del self.full[block]
+        with self.lock:
+            for block, (_, users) in list(self.full.items()):
+                users.discard(session)
+                if not users:
+                    del self.full[block]
 
     def run(
         self,

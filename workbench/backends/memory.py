@@ -19,7 +19,7 @@ import numpy as np
 _CAPACITY = 1 << 38  # bytes of address space, not of memory
 _ALIGN = 64
 _PAGE = mmap.PAGESIZE
-_RELEASE = 8 << 20  # a freed block of this size goes back to the system at once
+_KEPT = 4 << 20  # bytes that are not worth giving back to the system
 
 
 class Block(NamedTuple):
@@ -72,7 +72,7 @@ class Region:
         self._free = [(0, _CAPACITY)] if owner else []
         self._used: dict[int, int] = {}
         self._lock = threading.Lock()
-        self.in_use = self.peak = 0
+        self.in_use = self.peak = self._high = 0  # bytes; _high: the end of what has been written
 
     def allocate(self, nbytes: int) -> int:
         """The offset of a new block of at least `nbytes` bytes: the lowest that fits, so that memory stays warm."""
@@ -90,19 +90,18 @@ class Region:
                 self._used[start] = size
                 self.in_use += size
                 self.peak = max(self.peak, self.in_use)
+                self._high = max(self._high, start + size)
                 return start
         raise MemoryError(f"no {size} bytes left in a shared region of {_CAPACITY}")
 
     def release(self, start: int) -> None:
-        """Give a block back; neighbours are joined, and a large one is returned to the system."""
+        """Give a block back. Pages stay warm for the next one until less than half of them are in use."""
         with self._lock:
             self._give_back(start)
 
     def _give_back(self, start: int) -> None:
         size = self._used.pop(start)
         self.in_use -= size
-        if size >= _RELEASE:
-            self._punch(start, size)
         i = bisect.bisect(self._free, (start, 0))
         if i < len(self._free) and start + size == self._free[i][0]:
             size += self._free.pop(i)[1]
@@ -111,11 +110,12 @@ class Region:
             self._free[i - 1] = (before, length + size)
         else:
             self._free.insert(i, (start, size))
-
-    def _punch(self, start: int, size: int) -> None:
-        first, end = -(-start // _PAGE) * _PAGE, (start + size) // _PAGE * _PAGE
-        if end > first and sys.platform == "linux":
-            self._map.madvise(mmap.MADV_REMOVE, first, end - first)
+        end = self._free[-1][0]
+        if self._high > max(_KEPT, 2 * end):
+            first = -(-end // _PAGE) * _PAGE
+            if sys.platform == "linux":
+                self._map.madvise(mmap.MADV_REMOVE, first, -(-self._high // _PAGE) * _PAGE - first)
+            self._high = end
 
     def view(self, offset: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         """The array at `offset`, without a copy."""

@@ -8,6 +8,8 @@ levels), `threads` the intra-op thread count (None: ONNX Runtime's choice), `pre
 
 from __future__ import annotations
 
+import ctypes
+import math
 import os
 import tempfile
 import time
@@ -130,7 +132,7 @@ class Runtime:
         names = list(loaded.outputs) if outputs is None else outputs
         key = tuple((name, array.shape) for name, array in feeds.items())
         known = loaded.shapes.get(key) or (expected if expected and not loaded.varying else {})
-        if not known and not any(a.dtype.name in _CODES for a in feeds.values()):
+        if not known and not _beyond_numpy(loaded, feeds):
             results = dict(zip(names, loaded.session.run(names, feeds), strict=True))
             if not loaded.varying and all(isinstance(a, np.ndarray) for a in results.values()):
                 loaded.shapes[key] = {
@@ -150,8 +152,7 @@ class Runtime:
     ) -> dict:
         """Run and time: ``ms`` of each run; with `finish`, end profiling and give the path of the ``events`` file."""
         names = list(loaded.outputs)
-        dtypes = [*(array.dtype.name for array in feeds.values()), *loaded.outputs.values()]
-        bound = any(dtype in _CODES for dtype in dtypes)
+        bound = _beyond_numpy(loaded, feeds)
         binding, _, kept = self._bind(loaded, feeds, names, {}, _nowhere) if bound else (None, None, None)
         ms = []
         for _ in range(runs):
@@ -170,10 +171,7 @@ class Runtime:
         if len(results) < len(names):
             for name, value in zip(names, binding.get_outputs(), strict=True):
                 if name not in results:
-                    array = value.numpy()
-                    results[name] = (
-                        array.view(dtype_of(loaded.outputs[name])) if name in loaded.outputs else array
-                    )
+                    results[name] = _array(value, loaded.outputs[name])
         return {name: results[name] for name in names}
 
     def _bind(self, loaded: Loaded, feeds: dict, names: list[str], known: dict, place: Callable) -> tuple:
@@ -198,6 +196,21 @@ class Runtime:
             else:
                 binding.bind_output(name, "cpu")
         return binding, results, keep
+
+
+def _beyond_numpy(loaded: Loaded, feeds: dict[str, np.ndarray]) -> bool:
+    """Whether a feed or an output has a dtype that ONNX Runtime does not pass as a numpy array."""
+    return any(d in _CODES for d in (*(array.dtype.name for array in feeds.values()), *loaded.outputs.values()))
+
+
+def _array(value: Any, dtype: str) -> np.ndarray:
+    """A copy of an OrtValue's data, also in dtypes that numpy itself lacks."""
+    if dtype not in _CODES:
+        return value.numpy()
+    kind, shape = dtype_of(dtype), tuple(value.shape())
+    nbytes = math.prod(shape) * kind.itemsize
+    data = ctypes.string_at(value.data_ptr(), nbytes) if nbytes else b""
+    return np.frombuffer(bytearray(data), kind).reshape(shape)
 
 
 def _nowhere(dtype: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -35,8 +35,8 @@ _START = (
 # glibc: give memory back at once and keep one heap, so that the worker is as small as what it holds
 _MALLOC = {
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 20),
 }
 _alive: weakref.WeakSet[Worker] = weakref.WeakSet()
 
@@ -263,13 +263,17 @@ class Session:
     def description(self) -> dict:
         """What the runtime says of the loaded model: ``inputs`` and ``outputs``, lists of (name, dtype, shape)."""
         self._ready()
+        if not self._description:
+            self._description = self.worker._wait(
+                self.worker._send("describe", (self.number,), "load", self.name)
+            )
         return self._description
 
     def _ready(self) -> None:
         if self._model is not None:
             block, self._model = self._model, None
             try:
-                self._description = self.worker._wait(self.number)
+                self.worker._wait(self.number)
             finally:
                 self.worker._feeds.release(block.place)
 

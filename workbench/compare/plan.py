@@ -6,7 +6,7 @@ Both graphs are cut into the same number of segments. Three *tracks* run through
 - ``candidate``: the candidate on its own values (its difference from the reference is the *propagated* error),
 - ``local``: the candidate's nodes on the reference's values (the difference is what those nodes add themselves).
 
-A segment has two stages: nodes that depend on weights alone run once, the others run once per input.
+Nodes that depend on weights alone run once, those of several segments together; the others run once per input.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class Piece:
 
     Attributes:
         track: one of `TRACKS`.
-        key: 2 * segment, + 1 for the stage that runs once per input.
+        key: 2 * segment + 1, or 2 * segment for what runs once, before that segment.
         nodes: in execution order.
+        reads: (name in the piece, tensor of the track) of what flows in, weights left out.
         outputs: tensors that something outside the piece wants.
         renamed: for the local track, tensor of the candidate -> its name in the piece when read from the reference.
     """
@@ -36,6 +37,7 @@ class Piece:
     track: str
     key: int
     nodes: list[Node] = field(default_factory=list)
+    reads: dict[str, str] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
 
@@ -124,20 +126,22 @@ def make(
     if reference.sequences or candidate.sequences:  # sequences and optionals cannot travel between processes
         at_reference = dict.fromkeys(at_reference, 0)
     end = max(at_reference.values(), default=0)
+    first = _gather(reference, at_reference, sizes, heavy // 2)
     at_candidate = _follow(plan, at_reference, end)
-    _add(plan, "reference", reference, reference.schedule, at_reference)
-    _add(plan, "candidate", candidate, candidate.schedule, at_candidate)
+    _add(plan, "reference", reference, reference.schedule, at_reference, first)
+    _add(plan, "candidate", candidate, candidate.schedule, at_candidate, first)
     if local:
         at_local = _local(plan, at_reference)
-        _add(plan, "local", candidate, [n for n in candidate.schedule if n.index in at_local], at_local)
+        nodes = [n for n in candidate.schedule if n.index in at_local]
+        _add(plan, "local", candidate, nodes, at_local, first)
     for mine, other in plan.pairs.items():
         made, other_made = reference.producer[mine], candidate.producer[other]
         once = made.constant and other_made.constant
-        key = 2 * at_reference[made.index] + (not once)
-        _want(plan, "candidate", mine, other, key)
+        at = at_reference[made.index]
+        _want(plan, "candidate", mine, other, 2 * first[at] if once else 2 * at + 1)
         if local:
-            later = 2 * max(at_reference[made.index], at_local[other_made.index]) + (not once)
-            _want(plan, "local", mine, other, later)
+            at = max(at, at_local[other_made.index])
+            _want(plan, "local", mine, other, 2 * first[at] if once else 2 * at + 1)
     for stages in plan.pieces.values():
         for piece in stages.values():
             last = plan.last[piece.track]
@@ -165,6 +169,21 @@ def _cut(graph: Graph, sizes: Mapping[str, int], limit: int, heavy: int) -> dict
         made += nbytes
         read += weights
     return table
+
+
+def _gather(graph: Graph, segments: Mapping[int, int], sizes: Mapping[str, int], limit: int) -> list[int]:
+    """Segment -> the one before which its constant nodes run: those of several together, up to `limit` bytes."""
+    made = [0] * (max(segments.values(), default=0) + 1)
+    for node in graph.order:
+        if node.constant:
+            made[segments[node.index]] += sum(sizes.get(name, 1 << 18) for name in node.outputs)
+    first, start, total = [], 0, 0
+    for segment, nbytes in enumerate(made):
+        if total and total + nbytes > limit:
+            start, total = segment, 0
+        first.append(start)
+        total += nbytes
+    return first
 
 
 def _follow(plan: Plan, at_reference: Mapping[int, int], end: int) -> dict[int, int]:
@@ -233,12 +252,15 @@ def _once(plan: Plan, track: str, graph: Graph) -> set[int]:
     return found
 
 
-def _add(plan: Plan, track: str, graph: Graph, nodes: list[Node], segments: Mapping[int, int]) -> None:
+def _add(
+    plan: Plan, track: str, graph: Graph, nodes: list[Node], segments: Mapping[int, int], first: list[int]
+) -> None:
     """Put nodes into the pieces of a track and note until when what they read is needed."""
     back = plan.back
     prefix = unused_prefix("reference", graph)
     once = _once(plan, track, graph)
-    keys = {node.index: 2 * segments[node.index] + (node.index not in once) for node in nodes}
+    at = {node.index: segments[node.index] for node in nodes}
+    keys = {index: 2 * first[segment] if index in once else 2 * segment + 1 for index, segment in at.items()}
     for node in nodes:
         key = keys[node.index]
         piece = plan.pieces.setdefault(key, {}).setdefault(track, Piece(track, key))
@@ -246,8 +268,12 @@ def _add(plan: Plan, track: str, graph: Graph, nodes: list[Node], segments: Mapp
         for name in node.inputs:
             if track == "local" and name in back:
                 piece.renamed[name] = prefix + name
+                piece.reads[prefix + name] = name
                 _until(plan, "reference", back[name], key)
+            elif name in graph.inputs:
+                piece.reads[name] = name
             elif name in graph.producer and keys[graph.producer[name].index] != key:
+                piece.reads[name] = name
                 _until(plan, track, name, key)
 
 

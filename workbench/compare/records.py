@@ -14,6 +14,13 @@ from .plan import Plan
 from .result import COMPARED, SHAPES_DIFFER
 from .stream import Stream
 
+ONLY_REFERENCE = "only in the reference"
+ONLY_CANDIDATE = "only in the candidate"
+AS_RUN = {  # the same where the candidate is the graph that the runtime's optimiser made
+    ONLY_REFERENCE: "fused away: not in the graph that the runtime executes",
+    ONLY_CANDIDATE: "made by the runtime's optimiser",
+}
+
 
 def records(stream: Stream, names: Mapping[str, str], local: bool) -> list[dict[str, Any]]:
     """The rows of the table, in the reference's order of execution, then what only the candidate has.
@@ -32,7 +39,7 @@ def records(stream: Stream, names: Mapping[str, str], local: bool) -> list[dict[
     for node in plan.candidate.order:
         for name in node.outputs:
             if name not in plan.back and name not in known:
-                rows.append(_blank(name, node, "only in the candidate", local))
+                rows.append(_blank(name, node, ONLY_CANDIDATE, local))
     for order, record in enumerate(rows):
         record["order"] = order
     return rows
@@ -79,7 +86,7 @@ def _record(stream: Stream, name: str, node: Node, local: bool) -> dict[str, Any
     measure = stream.measures.get((name, "candidate"))
     problem = stream.problems.get((name, "candidate"))
     if name not in plan.pairs:
-        status = "only in the reference"
+        status = ONLY_REFERENCE
         if name in plan.reference.sequences:
             status = "a sequence: its elements are not compared"
         if name in plan.candidate.weights or name in plan.candidate.constants:

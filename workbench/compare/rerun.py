@@ -28,6 +28,7 @@ class Rerun:
     Attributes:
         names: input of the reference -> input of the candidate.
         feeds: the inputs of the comparison; iterable again and again.
+        start: options of the worker, as for the comparison: other thread counts round differently.
     """
 
     reference: Model
@@ -37,9 +38,10 @@ class Rerun:
     feeds: Any
     options: dict[str, Any]
     timeout: float
+    start: dict[str, Any]
 
     def worker(self) -> Worker:
-        return Worker("onnxruntime", timeout=self.timeout)
+        return Worker("onnxruntime", timeout=self.timeout, **self.start)
 
     def feed(self, item: int) -> Values:
         """Input number `item`, for the reference."""

@@ -97,7 +97,7 @@ class Comparison:
         ``by="local_max_abs"`` and the like rank by what the nodes themselves add.
         """
         table = self.table
-        if by not in table.columns or table[by].dtype == object or by in ("order", "depth"):
+        if by not in measures_in(self.records):
             raise CompareError(
                 f"cannot rank tensors by {by!r}; use one of {', '.join(measures_in(self.records))}"
             )

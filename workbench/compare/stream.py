@@ -68,9 +68,8 @@ class Stream:
     )
     loaded: int = 0
     _sessions: dict[tuple[str, int], Session | None] = field(default_factory=dict)
-    _equal: dict[int | None, set[str]] = field(
-        default_factory=dict
-    )  # input -> reference tensors that were equal
+    _shared: dict[int, int] = field(default_factory=dict)  # place -> how many hold it beyond the first
+    _equal: dict[int | None, set[str]] = field(default_factory=dict)  # input -> tensors that were equal
 
     def run(self, feeds: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]) -> None:
         """Run one group of inputs through all segments. `names`: reference input -> candidate input."""
@@ -137,14 +136,12 @@ class Stream:
         session, number, failed = None, 0, None
         try:
             feeds = self._feeds(piece, item, own)
+            expected = None  # later runs know the shapes from the first one
             if slot not in self._sessions:
                 self._sessions[slot] = self._load(piece, track, feeds)
+                expected = self._expected(piece)
             session = self._sessions[slot]
-            number = (
-                session.submit(feeds, None, self._expected(piece), alone=piece.constant)
-                if session is not None
-                else 0
-            )
+            number = session.submit(feeds, None, expected, alone=piece.constant) if session is not None else 0
         except BackendFailed as error:
             failed = error
 
@@ -180,16 +177,15 @@ class Stream:
     def _feeds(self, piece: Piece, item: int | None, own: list[Block]) -> dict[str, Block]:
         """What flows into a piece: name in the piece -> block. Blocks made for this are added to `own`."""
         track = self.tracks[piece.track]
-        made = {name for node in piece.nodes for name in node.outputs}
         feeds: dict[str, Block] = {}
-        for name in dict.fromkeys(name for node in piece.nodes for name in node.inputs):
-            if name in piece.renamed:
-                feeds[piece.renamed[name]] = self._from_reference(name, item, track, own)
-            elif name not in made and not track.graph.is_weight(name):
-                block = track.get(name, item)
-                if block is None:
-                    raise BackendFailed(f"the local run that makes {name!r} failed before it", phase="run")
-                feeds[name] = block
+        for inner, name in piece.reads.items():
+            if inner != name:
+                feeds[inner] = self._from_reference(name, item, track, own)
+                continue
+            block = track.get(name, item)
+            if block is None:
+                raise BackendFailed(f"the local run that makes {name!r} failed before it", phase="run")
+            feeds[inner] = block
         return feeds
 
     def _expected(self, piece: Piece) -> dict[str, tuple[int, ...]]:
@@ -219,6 +215,10 @@ class Stream:
         """Measure what is due, with the local run in between, and give back what is not needed any more."""
         due = self.plan.compare.get(key, ())
         found = {name: self._measure(name, track, item) for name, track in due if track == "candidate"}
+        if item is not None and len(self.tracks["candidate"].held) > 1:  # else a run that has begun may read them
+            for name in self._equal.get(item, set()) & found.keys():
+                if self.plan.last["candidate"][self.plan.pairs[name]] > key:
+                    self._share(name, item)
         piece = self.plan.pieces[key].get("local")
         repeated: set[str] = set()
         if piece is not None:
@@ -241,6 +241,8 @@ class Stream:
         """Whether a local run can only repeat the candidate's: it reads the same values."""
         if not all(found.get(self.plan.back.get(name, "")) for name in piece.outputs):
             return False
+        if any(inner == name and name in self.plan.candidate.producer for inner, name in piece.reads.items()):
+            return False  # it reads what an earlier local run has made
         read = {self.plan.back[name] for name in piece.renamed}
         return read <= self._equal.get(item, set()) | self._equal.get(None, set())
 
@@ -269,13 +271,31 @@ class Stream:
             self._equal.setdefault(item, set()).add(mine)
         return found
 
+    def _share(self, mine: str, item: int) -> None:
+        """Hold one block where both models have made the same bytes."""
+        reference, track, other = self.tracks["reference"], self.tracks["candidate"], self.plan.pairs[mine]
+        a, b = reference.get(mine, item), track.get(other, item)
+        held = track.held[item]
+        if a is None or b is None or other not in held or reference.worker is not track.worker or a == b:
+            return
+        if a.kind == b.kind == "shared" and np.array_equal(
+            view(reference.worker, a).reshape(-1).view(np.uint8), view(track.worker, b).reshape(-1).view(np.uint8)
+        ):
+            held[other] = a
+            self._shared[a.place] = self._shared.get(a.place, 0) + 1
+            free(track.worker, [b])
+
     def _count(self, mine: str, name: str, found: Measure) -> None:
         self.measures.setdefault((mine, name), Measure()).merge(found)
 
     def _drop(self, track: Track, held: dict[str, Block], key: int) -> None:
         last = self.plan.last[track.name]
-        gone = [name for name in held if last.get(name, -1) <= key]
-        free(track.worker, [held.pop(name) for name in gone])
+        for name in [name for name in held if last.get(name, -1) <= key]:
+            block = held.pop(name)
+            if block.kind == "shared" and self._shared.get(block.place):
+                self._shared[block.place] -= 1
+            else:
+                free(track.worker, [block])
 
 
 def fitting(graph: Graph, feed: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, np.ndarray]:

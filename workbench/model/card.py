@@ -28,7 +28,8 @@ font:13px/1.45 system-ui,sans-serif;color:var(--jp-content-font-color1,var(--fg)
 .wb-card td{padding:1px 6px 1px 0;border:0;border-top:1px solid var(--jp-border-color2,var(--line));
 text-align:left;overflow-wrap:anywhere;background:none}
 .wb-card td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.wb-card td.b{width:35%}
+.wb-card td.s{white-space:nowrap}
+.wb-card td.b{width:30%}
 .wb-card i{display:block;height:8px;border-radius:2px;background:var(--bar)}
 .wb-card .wb-warn{color:var(--warn)}
 """
@@ -169,4 +170,6 @@ def _cell(value: object) -> str:
         return f'<td class="b"><i style="width:{max(1, round(100 * value))}%"></i></td>'
     if isinstance(value, int):
         return f'<td class="n">{value}</td>'
-    return f"<td>{escape(str(value))}</td>"
+    text = str(value)
+    short = ' class="s"' if len(text) <= 16 else ""
+    return f"<td{short}>{escape(text)}</td>"

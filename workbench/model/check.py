@@ -10,6 +10,7 @@ import onnx
 
 from ..errors import ModelError
 from .info import BITS, DTYPES, nbytes
+from .scopes import within
 
 Nodes = Any  # a protobuf list of onnx.NodeProto
 LARGEST = 1 << 50  # bytes; no tensor of a model on disk comes near it
@@ -59,6 +60,8 @@ def _check_version(proto: onnx.ModelProto) -> None:
         raise _Unsound(
             f"it has ONNX IR version {proto.ir_version}; expected 1 to {onnx.IR_VERSION}; it is damaged"
         )
+    if proto.training_info:
+        raise _Unsound("it holds training information, which Workbench would lose; export it for inference")
     opsets = [
         *proto.opset_import,
         *(opset for function in proto.functions for opset in function.opset_import),
@@ -107,7 +110,7 @@ def _check_function(function: onnx.FunctionProto) -> None:
             raise _Unsound(f"output {name!r}{where} is made by no node of it")
 
 
-def _define(names: dict[str, str], name: str, kind: str, where: str) -> None:
+def _define(names: dict[str, str], name: str | bytes, kind: str, where: str) -> None:
     if isinstance(name, bytes):
         raise _Unsound(f"the name {name[:40]!r} of {_a(kind)}{where} is not UTF-8 text; the file is damaged")
     if not name:
@@ -141,8 +144,10 @@ def _check_nodes(nodes: Nodes, local: dict[str, str], outer: frozenset[str], sco
                 raise _Unsound(
                     f"{_label(node)}{where} reads the tensor {name!r}, which nothing in the model makes"
                 )
+        if len({attribute.name for attribute in node.attribute}) != len(node.attribute):
+            raise _Unsound(f"{_label(node)}{where} has an attribute twice")
         for attribute in node.attribute:
-            needed |= _check_attribute(attribute, visible, f"{scope}/{node.name or node.op_type}", where)
+            needed |= _check_attribute(attribute, visible, within(scope, node.name or node.op_type), where)
         needed = {name for name in needed if name in local and name not in given}
         ordered = ordered and needed <= ready
         ready.update(node.output)
@@ -162,21 +167,20 @@ def _check_attribute(
     if attribute.type == _A.UNDEFINED and not attribute.ref_attr_name:
         attribute.type = _guess_type(attribute)
     if attribute.type in (_A.SPARSE_TENSOR, _A.SPARSE_TENSORS):
-        raise _Unsound(f"attribute {attribute.name!r} at {scope or 'the graph'} {_NO_SPARSE}")
+        raise _Unsound(f"attribute {attribute.name!r} at {scope} {_NO_SPARSE}")
+    if attribute.ref_attr_name:
+        return set()
+    held = {_A.TENSOR: "t", _A.TENSORS: "tensors", _A.GRAPH: "g", _A.GRAPHS: "graphs"}.get(attribute.type, "")
+    one = held in ("t", "g")
+    if attribute.type == _A.UNDEFINED or (one and not attribute.HasField(held)):
+        raise _Unsound(f"attribute {attribute.name!r} at {scope} has no value; the model is damaged")
     needed: set[str] = set()
-    for tensor in (attribute.t, *attribute.tensors) if attribute.type in (_A.TENSOR, _A.TENSORS) else ():
-        if attribute.type == _A.TENSORS or attribute.HasField("t"):
-            _check_tensor(tensor, f"tensor in attribute {attribute.name!r} at {scope}")
-    bodies = (
-        attribute.graphs
-        if attribute.type == _A.GRAPHS
-        else [attribute.g]
-        if attribute.type == _A.GRAPH
-        else ()
-    )
-    for body in bodies:
-        _check_graph(body, visible, f"{scope}.{attribute.name}".lstrip("/"))
-        needed |= _names_read(body)
+    for value in [getattr(attribute, held)] if one else getattr(attribute, held, ()):
+        if held in ("t", "tensors"):
+            _check_tensor(value, f"tensor in attribute {attribute.name!r} at {scope}")
+        else:
+            _check_graph(value, visible, f"{scope}.{attribute.name}")
+            needed |= _names_read(value)
     return needed
 
 
@@ -215,8 +219,12 @@ def _sort(nodes: Nodes, needs: list[set[str]], where: str) -> None:
                 state[index] = 2
                 order.append(index)
             elif state[following] == 1:
-                loop = [i for i, _ in stack][[i for i, _ in stack].index(following) :]
-                raise _Unsound(f"the graph has a cycle{where}: {_chain([*loop[::-1], loop[-1]], nodes)}")
+                path = [i for i, _ in stack]
+                loop = path[path.index(following) :][::-1]  # in the direction of the data
+                first = loop.index(min(loop))
+                raise _Unsound(
+                    f"the graph has a cycle{where}: {_chain(loop[first:] + loop[: first + 1], nodes)}"
+                )
             else:
                 state[following] = 1
                 stack.append((following, iter(sorted(waits[following]))))

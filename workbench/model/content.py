@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from ..errors import ModelError
 from .info import DTYPES, nbytes
 from .proto import encode, reference, serialize
 from .scopes import nodes, tensors
@@ -37,7 +38,10 @@ def fingerprint(model: ir.Model) -> str:
                 data = text if isinstance(text, bytes) else str(text).encode()
                 digest.update(len(data).to_bytes(8, "little") + data)
         else:
-            digest.update(tensor.tobytes())
+            try:
+                digest.update(tensor.tobytes())
+            except ValueError as error:
+                raise ModelError(f"the data of tensor {tensor.name!r} cannot be read: {error}") from error
     return digest.hexdigest()
 
 

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from ..errors import ModelError
 from . import assume, content, proto, save, summary, tables
 from . import load as reading
+from .costs import UNKNOWN
 from .external import Folder
 from .info import TensorInfo, from_value_info
 from .names import name_nodes
@@ -131,7 +132,8 @@ class Model:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one run, for the shapes that ``summary()`` states."""
-        return self.summary().macs
+        walk, _ = self.walk()
+        return sum(walk.nodes.get(node.name or "", UNKNOWN).macs or 0 for node in self.ir.graph)
 
     @property
     def parameters(self) -> int:

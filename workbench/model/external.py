@@ -41,7 +41,10 @@ class Folder:
                 f"{what}: the location {location!r} is outside the model's folder and was refused; {inside}"
             )
         path = self.path / location
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that go in a circle
+            raise ModelError(f"{what}: cannot follow {path}: {error}") from None
         if not any(real.is_relative_to(root) for root in self._roots):
             raise ModelError(f"{what}: {location!r} is a link that leads to {real} and was refused; {inside}")
         return open_file(path, what)
@@ -58,6 +61,8 @@ def open_file(path: Path, what: str, *, embedded: bool = False) -> DataFile:
                 f"{what}: {path} is no regular file (a device, pipe or socket); copy it to a file first"
             )
         return DataFile(path.resolve(), embedded=embedded)
+    except ModelError:
+        raise
     except FileNotFoundError:
         raise ModelError(f"{what}: there is no file {path}{similar(path)}") from None
     except (OSError, ValueError) as error:
@@ -74,8 +79,6 @@ def similar(path: Path) -> str:
     except OSError:
         found = []
     close = difflib.get_close_matches(path.name, found, n=3, cutoff=0.5) or found[:5]
-    return (
-        f"; in {path.parent} there is {', '.join(close)}"
-        if close
-        else f"; {path.parent} holds no {kind} file"
-    )
+    if not close:
+        return f"; {path.parent} holds no {kind} file"
+    return f"; in {path.parent} there is {', '.join(close)}"

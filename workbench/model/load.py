@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from mmap import mmap
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -13,13 +14,14 @@ from google.protobuf.message import DecodeError
 from ..errors import ModelError
 from . import check, wire
 from .external import Folder, open_file
-from .info import DTYPES, nbytes
+from .info import DTYPES
 from .proto import skeleton
 from .scopes import initializers, nodes
 from .sniff import looks_like
 from .weights import FileTensor, from_buffer
 
-Embedded = Callable[[int, ir.DataType, ir.Shape, str], ir.TensorProtocol]
+Embedded = Callable[[ir.ExternalTensor, dict[str, Any]], ir.TensorProtocol]
+"""(what refers to bytes of the file itself, its names) -> the tensor over these bytes."""
 
 
 def read_file(path: Path) -> ir.Model:
@@ -33,8 +35,8 @@ def read_file(path: Path) -> ir.Model:
     if not file.size:
         raise ModelError(f"{what}: the file is empty (0 bytes); copy or export it again")
 
-    def embedded(offset: int, dtype: ir.DataType, shape: ir.Shape, name: str) -> ir.TensorProtocol:
-        return FileTensor(file, offset, dtype, shape, name=name)
+    def embedded(tensor: ir.ExternalTensor, names: dict[str, Any]) -> ir.TensorProtocol:
+        return FileTensor(file, tensor.offset or 0, tensor.dtype, tensor.shape, **names)
 
     return _read(file.map(), what, embedded, Folder(path.parent, model=path))
 
@@ -44,9 +46,11 @@ def read_bytes(data: bytes, what: str, folder: Folder | None) -> ir.Model:
     if not data:
         raise ModelError(f"{what}: there are no bytes; expected an encoded ONNX model")
 
-    def embedded(offset: int, dtype: ir.DataType, shape: ir.Shape, name: str) -> ir.TensorProtocol:
-        size = nbytes(DTYPES[dtype.value], shape.numpy())
-        return from_buffer(memoryview(data)[offset : offset + size], dtype, shape, name=name)
+    def embedded(tensor: ir.ExternalTensor, names: dict[str, Any]) -> ir.TensorProtocol:
+        start = tensor.offset or 0
+        return from_buffer(
+            memoryview(data)[start : start + tensor.nbytes], tensor.dtype, tensor.shape, **names
+        )
 
     return _read(data, what, embedded, folder)
 
@@ -76,9 +80,13 @@ def from_proto(
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        raise ModelError(f"{what}: {cause or type(cause).__name__}") from error
+        raise ModelError(f"{what}: {str(cause) or type(cause).__name__}") from error
 
     def bind(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if isinstance(tensor, ir.TensorProtoTensor) and tensor.metadata_props:
+            tensor.raw.ClearField(
+                "metadata_props"
+            )  # onnx_ir 1.1 would write them twice, from here and from its own
         if not isinstance(tensor, ir.ExternalTensor):
             return tensor
         return _bind(tensor, what, embedded, folder, size)
@@ -96,32 +104,36 @@ def _bind(
     label = f"{what}: tensor {name!r} {DTYPES[tensor.dtype.value]}{list(tensor.shape.numpy())}"
     if tensor.dtype == ir.DataType.STRING:
         raise ModelError(f"{label}: strings cannot be external data; export the model again")
-    need = nbytes(DTYPES[tensor.dtype.value], tensor.shape.numpy())
+    need = tensor.nbytes
     have = need if tensor.length is None else tensor.length
     if have != need:
         where = "the file" if inside else f"external data {location!r}"
-        raise ModelError(
-            f"{label}: {where} holds {have} bytes of it, its shape needs {need}; the model is damaged"
-        )
-    if inside:
-        return embedded(offset, tensor.dtype, tensor.shape, name)  # type: ignore[misc]
-    if folder is None:
+        raise ModelError(f"{label}: {where} holds {have} bytes of it, its shape needs {need}; it is damaged")
+    if not inside and folder is None:
         raise ModelError(
             f"{label}: it lies in the file {location!r}, but a model that is no path has no folder; "
             "give wb.load the path of the model, or base_dir= the folder of its data"
         )
-    file = folder.file(location, name)
-    if offset < 0 or offset + need > file.size:
+    file = None if inside or folder is None else folder.file(location, name)
+    place, held = (file.path, file.size) if file is not None else ("the file", size)
+    if offset < 0 or offset + need > held:
         raise ModelError(
-            f"{label}: its bytes {offset} to {offset + need} are not in {file.path}, which has {file.size}; "
-            "the data file is too short, copy or export it again"
+            f"{label}: its bytes {offset} to {offset + need} are not in {place}, which has {held}; "
+            "the file is cut off, copy or export it again"
         )
-    return FileTensor(file, offset, tensor.dtype, tensor.shape, name=name)
+    names = {
+        "name": name,
+        "doc_string": tensor.doc_string,
+        "metadata_props": dict(tensor.metadata_props) or None,
+    }
+    if file is not None:
+        return FileTensor(file, offset, tensor.dtype, tensor.shape, **names)
+    return embedded(tensor, names)  # type: ignore[misc]
 
 
 def for_each_tensor(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.TensorProtocol]) -> None:
-    """Replace each weight of a model (initializers, and tensors in attributes; bodies and functions
-    included)."""
+    """Replace each weight of a model: initializers, and tensors in attributes, in bodies and functions
+    too."""
     for value in initializers(model):
         value.const_value = change(value.const_value)  # type: ignore[arg-type]
     for node in nodes(model):
@@ -138,7 +150,11 @@ def for_each_tensor(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.Te
 def adopt(model: ir.Model) -> ir.Model:
     """An ``onnx_ir.Model`` from elsewhere, checked, its external data mapped; it is changed in place."""
     what = "cannot load the model"
-    check.check_model(skeleton(model), what)
+    proto = skeleton(model)
+    order = [list(node.output) for node in proto.graph.node]
+    check.check_model(proto, what)
+    if order != [list(node.output) for node in proto.graph.node]:
+        model.graph.sort()
     folders: dict[str, Folder] = {}
 
     def bind(tensor: ir.TensorProtocol) -> ir.TensorProtocol:

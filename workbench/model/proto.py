@@ -82,7 +82,9 @@ def serialize(model: ir.Model, place: Place) -> onnx.ModelProto:
     functions = {key: _Nodes(function, place) for key, function in model.functions.items()}
     stand_in: Any = _StandIn(model, graph=_graph(model.graph, place, "graph"), functions=functions)
     try:
-        return ir.serde.serialize_model(stand_in)
+        made = ir.serde.serialize_model(stand_in)
+        made.graph.SetInParent()  # there even when it is empty
+        return made
     except ir.serde.SerdeError as error:
         cause: BaseException = error
         while cause.__cause__ is not None:

@@ -43,7 +43,7 @@ def looks_like(data: bytes | mmap) -> str:
         return "it looks like a safetensors file, which holds weights only; export the whole model to ONNX"
     if head.strip(b"\x00") == b"":
         return "it begins with zeros; the copy or download was not completed"
-    if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
-        text = head[:40].decode("utf-8", "replace").splitlines()[0]
-        return f"it looks like text that begins with {text!r}"
+    text = head.decode("utf-8", "ignore")
+    if len(text.encode()) > len(head) - 4 and all(c.isprintable() or c in "\t\r\n" for c in text):
+        return f"it looks like text that begins with {text.splitlines()[0][:40]!r}"
     return "its bytes cannot be decoded; it may be cut off or damaged, copy or export it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ from .content import Weights
 from .costs import UNKNOWN
 from .info import TensorInfo
 from .proto import for_checker
-from .scopes import initializers, nodes
-from .walk import find_schema
+from .scopes import initializers, nodes, scopes, within
+from .walk import Walk, find_schema
 
 if TYPE_CHECKING:
     from .core import Model
@@ -92,8 +93,7 @@ def summarize(model: Model, shapes: assume.Given) -> Summary:
     macs = [(node, walk.nodes.get(node.name or "", UNKNOWN).macs) for node in leaves]
     heaviest = [Heavy(node.name or "", node.op_type, count) for node, count in macs if count]
     weights = content.by_dtype(model.ir)
-    made = {value.name for node in model.ir.graph for value in node.outputs if node.op_type != "Constant"}
-    activations = [info for key, info in walk.tensors.items() if key in made and info.bytes]
+    activations = [info for info in _activations(model.ir, walk) if info.bytes]
     ir_model = model.ir
     return Summary(
         name=model.name,
@@ -119,6 +119,17 @@ def summarize(model: Model, shapes: assume.Given) -> Summary:
     )
 
 
+def _activations(model: ir.Model, walk: Walk) -> Iterator[TensorInfo]:
+    """What nodes make, those in bodies and functions included."""
+    for scope, graph in scopes(model):
+        for node in graph:
+            if node.op_type != "Constant":
+                for value in node.outputs:
+                    info = walk.tensors.get(within(scope, value.name or ""))
+                    if info is not None:
+                        yield info
+
+
 def _holds_nodes(node: ir.Node, model: ir.Model) -> bool:
     """Whether the costs of a node are those of nodes inside it."""
     bodies = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
@@ -137,7 +148,8 @@ def findings(model: ir.Model) -> list[str]:
     try:
         onnx.checker.check_model(for_checker(model))
     except Exception as error:  # whatever the checker says is a finding
-        found.append(f"onnx's checker: {str(error).strip().splitlines()[0]}")
+        said = str(error).strip() or type(error).__name__
+        found.append(f"onnx's checker: {said.splitlines()[0]}")
     used = {node.domain for node in nodes(model)}
     unused = sorted(domain for domain in model.opset_imports if domain and domain not in used)
     if unused:

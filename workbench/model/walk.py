@@ -24,7 +24,9 @@ from .scopes import within
 
 SMALL = 1024  # elements of a constant whose values are followed
 FOLDED = 64  # elements of a computed value that is followed
-MAX_VISITS = 500_000  # nodes walked before giving up: functions that call functions can unfold without bound
+MAX_VISITS = (
+    50_000  # nodes walked beyond those that there are: functions of functions can unfold without bound
+)
 # what the arithmetic on shapes is made of; all are cheap and make no more than their inferred shape says
 _SHAPE_ARITHMETIC = frozenset(
     """
@@ -61,7 +63,8 @@ class Walk:
         self.tensors: dict[str, TensorInfo] = {}
         self.nodes: dict[str, NodeCost] = {}
         self.once: list[str] = []
-        self.visits, self.count = 0, count
+        self.count = count
+        self.visits_left = MAX_VISITS + 4 * len(model.graph.node)
         self.ir_version = model.ir_version
         self.functions = {(f.domain, f.name, f.overload): f for f in model.functions}
         self._symbols, self.stale = bind(model.graph, input_shapes)
@@ -113,8 +116,8 @@ class Scope:
         for name in self.types.maps[0]:
             self._record(name)
         for node in graph.node:
-            self.walk.visits += 1
-            if self.walk.visits > MAX_VISITS:
+            self.walk.visits_left -= 1
+            if self.walk.visits_left < 0:
                 self.spent = NodeCost(None, None)
                 return
             self._node(node)
@@ -196,11 +199,12 @@ class Scope:
         arithmetic."""
         if node.op_type not in _SHAPE_ARITHMETIC or node.domain not in _ONNX:
             return
+        feeds: dict[str, Any]
         if node.op_type in ("Shape", "Size"):
             shape = self._info(node.input[0]).shape if node.input else None
             if size(shape) is None:
                 return
-            feeds = {node.input[0]: np.broadcast_to(np.float32(0), shape)}  # type: ignore[arg-type]
+            feeds = {node.input[0]: shape}
         elif all(name in self.values for name in node.input if name):
             feeds = {name: self.values[name] for name in node.input if name}
         else:
@@ -290,13 +294,14 @@ def find_schema(op_type: str, version: int, domain: str) -> onnx.defs.OpSchema |
         return None
 
 
-def _evaluate(node: NodeProto, feeds: dict[str, np.ndarray], opsets: Mapping[str, int]) -> dict[str, Any]:
+def _evaluate(node: NodeProto, feeds: dict[str, Any], opsets: Mapping[str, int]) -> dict[str, Any]:
     from onnx.reference import ReferenceEvaluator
 
     # as a function, because a node alone is always taken for one of the newest opset
     names = [name for name in node.output if name]
     function = FunctionProto(name="f", domain="f", input=list(feeds), output=names, node=[node])
     function.opset_import.extend(onnx.helper.make_opsetid(*item) for item in opsets.items())
+    arrays = {n: np.broadcast_to(np.float32(0), v) if isinstance(v, tuple) else v for n, v in feeds.items()}
     with np.errstate(all="ignore"):
-        found = ReferenceEvaluator(function).run(None, feeds, attributes={})
+        found = ReferenceEvaluator(function).run(None, arrays, attributes={})
     return dict(zip(names, found, strict=True))

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import mmap
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,20 +35,22 @@ class DataFile:
 
     def __init__(self, path: Path, *, embedded: bool = False):
         self.path, self.embedded = path, embedded
-        self._handle: BinaryIO | None = None
+        self._fd: int | None = None
         self._map: mmap.mmap | None = None
         self._identity = _identity(os.stat(path))
         self.size = self._identity[2]
         if embedded:
             self._open()
 
-    def _open(self) -> BinaryIO:
-        if self._handle is None:
+    def _open(self) -> int:
+        """The descriptor of the file, once it is known to be unchanged."""
+        if self._fd is None:
             self.check_path()
-            self._handle = open(self.path, "rb")  # noqa: SIM115 - lives as long as this object
-        if _identity(os.fstat(self._handle.fileno())) != self._identity:
+            self._fd = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._fd)
+        if _identity(os.fstat(self._fd)) != self._identity:
             raise self._changed("was changed in place")
-        return self._handle
+        return self._fd
 
     def _changed(self, how: str) -> ModelError:
         return ModelError(
@@ -65,9 +68,9 @@ class DataFile:
 
     def map(self) -> mmap.mmap:
         """The whole file as a read-only memory map."""
-        handle = self._open()
+        fd = self._open()
         if self._map is None:
-            self._map = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+            self._map = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
         return self._map
 
     def view(self, offset: int, length: int) -> memoryview:
@@ -76,7 +79,7 @@ class DataFile:
 
     def chunks(self, offset: int, length: int) -> Iterator[bytes]:
         """The bytes in pieces, read and not mapped."""
-        source, end = self._open().fileno(), offset + length
+        source, end = self._open(), offset + length
         while offset < end:
             piece = os.pread(source, min(end - offset, CHUNK), offset)
             if not piece:
@@ -88,7 +91,7 @@ class DataFile:
     def copy_to(self, out: BinaryIO, offset: int, length: int) -> None:
         """Write the bytes to a file at its current position, inside the kernel where it can do that."""
         out.flush()
-        source, target, done = self._open().fileno(), out.fileno(), 0
+        source, target, done = self._open(), out.fileno(), 0
         with contextlib.suppress(_CannotCopy):
             while done < length:
                 done += _copy_range(source, target, offset + done, length - done)
@@ -131,6 +134,9 @@ class FileTensor(ir.LazyTensor):
 
     def _read(self) -> ir.TensorProtocol:
         return from_buffer(self.file.view(self.offset, self.length), self.dtype, self.shape, name=self.name)
+
+    def __repr__(self) -> str:
+        return f"<FileTensor {self.name!r} {self.dtype}{self.shape} at {self.offset} in {self.file.path}>"
 
     def tobytes(self) -> bytes:
         """The bytes as ONNX stores them."""

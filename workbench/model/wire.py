@@ -9,11 +9,12 @@ file). All else is byte for byte as it was, so a protobuf parser sees the same m
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from mmap import mmap
 
-SELF = "\x00embedded"
-"""Location (no file can have this name) of a tensor whose bytes lie in the file that was scanned."""
+SELF = f"\x00{secrets.token_hex(8)}"
+"""Location of a tensor whose bytes lie in the file that was scanned: no file name, and not to be guessed."""
 THRESHOLD = 1024
 MAX_DEPTH = 100  # of nested messages: the limit of protobuf's own parsers
 

@@ -33,7 +33,7 @@ _SIZES = (512, 1024)  # of square matrices: the small ones stay in the caches, t
 _FOOTPRINTS = (192 << 10, 768 << 10, 3 << 20, 12 << 20, 144 << 20)
 _CHAIN = 64
 _ROUNDS, _SECONDS = 3, 0.1
-_FORMAT = 3
+_FORMAT = 4
 _DATE = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -94,7 +94,8 @@ class Peaks:
         about["runtime"] = f"{backend} {worker.version}"
         path, known = _cache(about), None
         with contextlib.suppress(OSError, ValueError, TypeError):  # none yet, or of another version
-            known = cls(**json.loads(path.read_text()))
+            cached = cls(**json.loads(path.read_text()))
+            known = cached if cached.age_s >= 0 else None
         if known and not refresh:
             return known
         peaks = cls(*_measure(worker, threads), **about, date=time.strftime(_DATE, time.gmtime()))

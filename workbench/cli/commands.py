@@ -1,0 +1,235 @@
+"""What each command does. A function takes the parsed arguments, prints to stdout and returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..compare import compare as compare_models
+from ..errors import WorkbenchError
+from ..model import load
+from ..profile import profile as profile_model
+from ..report import words
+from . import options
+from .text import colour, printable, table, width, wrap
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..compare import Comparison
+    from ..model import Model
+    from ..profile import Profile
+
+
+# column -> title
+_TENSORS = {
+    "tensor": "tensor",
+    "node": "node",
+    "op_type": "operator",
+    "error": "error",
+    "max_abs": "max abs",
+    "cosine": "cosine",
+    "snr_db": "SNR dB",
+    "local_max_abs": "local max",
+    "local_snr_db": "local SNR",
+}
+_LAYERS = {
+    "layer": "layer",
+    "op_type": "operator",
+    "ms": "ms",
+    "share": "%",
+    "bound": "bound by",
+    "gain_ms": "could gain",
+    "nodes": "nodes",
+}
+_OPERATORS = {"op_type": "operator", "layers": "layers", "ms": "ms", "share": "%", "gain_ms": "could gain"}
+
+
+def show(given: argparse.Namespace) -> int:
+    """``workbench show M``"""
+    model = load(given.model)
+    summary = model.summary(options.shapes(given.shapes, model.inputs))
+    if given.json:
+        tables = {"nodes": _records(model.nodes), "tensors": _records(model.tensors)}
+        data = {"fingerprint": model.fingerprint, **dataclasses.asdict(summary), "graph": tables}
+        _write_json(given.json, json.dumps(data, indent=1))
+    if given.json != "-":
+        print("\n".join(map(printable, str(summary).splitlines())))
+        for wanted, frame in ((given.nodes, model.nodes), (given.tensors, model.tensors)):
+            if wanted:
+                frame = frame.reset_index()
+                print("\n" + table(list(frame.columns), _rows(frame.head(given.top or len(frame))), width()))
+    return 0
+
+
+def compare(given: argparse.Namespace) -> int:
+    """``workbench compare A B``"""
+    comparison = _compare(given, load(given.model), load(given.candidate))
+    if given.json:
+        _write_json(given.json, comparison.to_json())
+    if given.json != "-":
+        _print_comparison(comparison, given.top)
+    return 0 if comparison.ok else 1
+
+
+def profile(given: argparse.Namespace) -> int:
+    """``workbench profile M``"""
+    found = _profile(given, load(given.model))
+    if given.json:
+        _write_json(given.json, found.to_json())
+    if given.json != "-":
+        _print_profile(found, given.top)
+    return 0
+
+
+def report(given: argparse.Namespace) -> int:
+    """``workbench report A B -o out.html``"""
+    from ..report import write
+
+    model = load(given.model)
+    candidate = load(given.candidate) if given.candidate else None
+    comparison = _compare(given, model, candidate) if candidate else None
+    before = _profile(given, model)
+    after = _profile(given, candidate) if candidate else None
+    path = write(
+        given.output,
+        comparison=comparison,
+        before=before,
+        after=after,
+        model=model,
+        candidate=candidate,
+        title=given.title,
+    )
+    if given.json:
+        parts = {"comparison": comparison, "before": before, "after": after}
+        data = {name: json.loads(part.to_json()) for name, part in parts.items() if part is not None}
+        _write_json(given.json, json.dumps({"report": str(path), **data}, indent=1))
+    if given.json != "-":
+        if comparison:
+            _say_verdict(comparison)
+        print(wrap(words.speed(before, after) if after else words.where(before)))
+        print(f"The report: {path}")
+    return 0 if comparison is None or comparison.ok else 1
+
+
+def demo(given: argparse.Namespace) -> int:
+    """``workbench demo``"""
+    from ..demo import run
+
+    def say(line: str) -> None:
+        print(line if line.startswith("The report") else wrap(line), flush=True)
+
+    run(given.output, runs=given.runs, threads=given.threads, progress=sys.stderr.isatty(), say=say)
+    return 0
+
+
+def lab(given: argparse.Namespace) -> int:
+    """``workbench lab``"""
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise WorkbenchError("cannot start JupyterLab: it is not installed; pip install 'trt-workbench[lab]'")
+    notebooks = Path(__file__).parents[2] / "notebooks"
+    folder = notebooks if notebooks.is_dir() else Path.cwd()
+    return subprocess.run([sys.executable, "-m", "jupyterlab", str(folder), *given.rest]).returncode
+
+
+def _compare(given: argparse.Namespace, model: Model, candidate: Model) -> Comparison:
+    return compare_models(
+        model,
+        candidate,
+        given.inputs,
+        shapes=options.shapes(given.shapes, model.inputs),
+        count=given.count,
+        seed=given.seed,
+        tolerance=options.tolerance(given.tolerance),
+        local=given.local,
+        memory_budget=given.memory_budget,
+        as_run=given.as_run,
+        optimize=given.optimize,
+        threads=given.threads,
+        progress=sys.stderr.isatty(),
+    )
+
+
+def _profile(given: argparse.Namespace, model: Model) -> Profile:
+    return profile_model(
+        model,
+        inputs=given.inputs,
+        shapes=options.shapes(given.shapes, model.inputs),
+        seed=given.seed,
+        runs=given.runs,
+        threads=given.threads,
+        optimize=given.optimize,
+        progress=sys.stderr.isatty(),
+    )
+
+
+def _say_verdict(comparison: Comparison) -> None:
+    print(colour(wrap(words.verdict(comparison)), "green" if comparison.ok else "red"))
+
+
+def _print_comparison(comparison: Comparison, top: int) -> None:
+    _say_verdict(comparison)
+    print(wrap(comparison.explain()))
+    reasons = words.not_compared(comparison)
+    if reasons:
+        print(wrap("Not compared: " + "; ".join(f"{n} {reason}" for reason, n in reasons[:4]) + "."))
+    worst = [r for r in comparison.records if r["status"] == words.COMPARED and r["error"] > 0]
+    worst = sorted(worst, key=lambda r: -r["error"])[:top]
+    if worst:
+        names = {key: title for key, title in _TENSORS.items() if key in worst[0]}
+        rows = [
+            [float(r[k]) if k not in ("tensor", "node", "op_type") else r[k] for k in names] for r in worst
+        ]
+        print(f"\nworst tensors\n{table(list(names.values()), rows, width())}")
+
+
+def _print_profile(found: Profile, top: int) -> None:
+    meta = found.meta
+    threads = f"{meta['threads']} threads" if meta["threads"] != 1 else "1 thread"
+    threads = threads if meta["threads"] else "its own choice of threads"
+    noise = "unknown noise" if found.noise != found.noise else f"noise {found.noise:.0%}"
+    how = f"{meta['runtime']} {meta['version']}, optimize={meta['optimize']}, {threads}"
+    latency = (
+        f"latency {found.latency_ms:.4g} ms (p95 {found.latency_p95_ms:.4g}), {noise}, {meta['runs']} runs"
+    )
+    layers = f"{len(found.table)} layers take {found.sum_ms:.4g} ms, {found.mapped:.1%} of it joined to nodes"
+    print(wrap(f"{found.model_name} on {how}: {latency}; {layers}."))
+    if found.table.empty:
+        return
+    print(wrap(words.where(found)))
+    _print_table("layers", found.table.sort_values("ms", ascending=False).head(top), _LAYERS)
+    _print_table("operators", found.by_op().head(top), _OPERATORS)
+
+
+def _print_table(title: str, frame: pd.DataFrame, columns: dict[str, str]) -> None:
+    frame = frame.reset_index()
+    frame = frame.assign(share=100 * frame["share"])[list(columns)]
+    print(f"\n{title}\n{table(list(columns.values()), _rows(frame), width())}")
+
+
+def _rows(frame: pd.DataFrame) -> list[list[Any]]:
+    return [list(row) for row in frame.itertuples(index=False)]
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain data, as JSON has it."""
+    return json.loads(frame.reset_index().to_json(orient="records"))
+
+
+def _write_json(target: str, text: str) -> None:
+    if target == "-":
+        print(text)
+        return
+    from ..model.atomic import writing
+
+    try:
+        with writing(Path(target).absolute()) as file:
+            file.write(text.encode() + b"\n")
+    except OSError as error:
+        raise WorkbenchError(f"cannot write {target}: {error.strerror or error}") from error

@@ -101,8 +101,8 @@ def test_bodies_and_functions_are_graphs_of_their_own():
     rows = [(g["kind"], g["owner"], g["label"], g.get("op")) for g in made.header["graphs"]]
     assert rows == [
         ("main", -1, "", None),
-        ("body", 0, "then_branch", None),
         ("body", 0, "else_branch", None),
+        ("body", 0, "then_branch", None),
         ("function", -1, "me::Twice", ["Twice", "me"]),
     ]
     x = made.header["tensors"].index("x")

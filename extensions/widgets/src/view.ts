@@ -58,6 +58,7 @@ export class View {
   constructor(readonly parent: HTMLElement, readonly host: Host) {
     this.root = el("div", { class: host.page ? "wbg page" : "wbg" });
     this.root.dataset.state = "loading";
+    (this.root as HTMLElement & { view?: View }).view = this; // for tests, and for a look from the console
     this.root.append(el("style", {}, css), this.toolbar());
     const mini = el("canvas", { class: "wbg-map", title: "Drag to move", "aria-hidden": "true" });
     this.stage.append(this.canvas, mini, this.legend, this.card, this.list, this.voice);
@@ -305,6 +306,11 @@ export class View {
     const { clientWidth, clientHeight } = this.stage;
     if (!clientWidth || !clientHeight) return;
     const first = !this.renderer.width;
+    // what is on the screen stays where it is when the panel comes or goes
+    for (const camera of first ? [] : [this.renderer.camera, ...(this.target ? [this.target] : [])]) {
+      camera.x += (clientWidth - this.renderer.width) / 2 / camera.k;
+      camera.y += (clientHeight - this.renderer.height) / 2 / camera.k;
+    }
     this.renderer.resize(clientWidth, clientHeight, window.devicePixelRatio || 1);
     this.map.rebuild(this.theme);
     if (first) this.look();
@@ -498,16 +504,14 @@ export class View {
     this.mark();
     this.map.rebuild(this.theme);
     this.redraw();
-    if (move && this.results.length) this.step(1, false);
+    if (move && this.results.length) this.show([this.results[0]]);
   }
 
-  step(by: number, choose = true) {
+  step(by: number) {
     if (!this.results.length) return;
-    this.at = (this.at + by + this.results.length) % this.results.length;
+    this.at = (Math.max(this.at, by < 0 ? 0 : -1) + by + this.results.length) % this.results.length;
     this.counter.textContent = `${this.at + 1} / ${this.results.length}`;
-    const n = this.results[this.at];
-    if (choose) this.go([n]);
-    else this.show([n]);
+    this.go([this.results[this.at]]);
   }
 
   toWorst() {

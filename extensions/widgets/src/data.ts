@@ -179,13 +179,13 @@ export class Data {
 
   /** Nodes in the order of the file that match all words: in name, operator, attributes, tensors, shapes, dtypes. */
   search(query: string): number[] {
-    const words = query.toLowerCase().split(/\s+/).filter(Boolean).map((word) => word.replace(/(\d)[x,*](?=\d)/g, "$1×"));
+    const words = query.toLowerCase().split(/\s+/).filter(Boolean);
     if (!words.length) return [];
     const found: number[] = [];
     const table = (rows: readonly string[], word: string) => rows.map((row) => row.toLowerCase().includes(word));
     const masks = words.map((word) => ({
       word, op: table(this.head.ops.map((o) => o.join(" ")), word), words: table(this.head.attributes, word),
-      dtype: table(this.head.dtypes, word), shape: table(this.head.shapes, word), tensor: table(this.head.tensors, word),
+      dtype: table(this.head.dtypes, word), shape: table(this.head.shapes, word.replace(/(\d)[x,*](?=\d)/g, "$1×")), tensor: table(this.head.tensors, word),
     }));
     for (let n = 0; n < this.nodes; n++) {
       const name = this.name(n).toLowerCase();

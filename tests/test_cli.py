@@ -296,7 +296,7 @@ def test_a_terminal_gets_colour_and_tables_that_fit(folder, tmp_path):
     shown = in_a_terminal(command, {"COLUMNS": "72", "TERM": "xterm"})
     assert "\033[1;31mThe models differ" in shown
     table = shown[shown.index("worst tensors") :].splitlines()
-    assert "a_very_…" in table[2] and max(map(len, table)) <= 72
+    assert "a_very_" in table[2] and "…" in table[2] and max(map(len, table)) <= 72
     assert "\033" not in in_a_terminal(command, {"COLUMNS": "72", "TERM": "xterm", "NO_COLOR": "1"})
 
 
@@ -393,6 +393,15 @@ def test_tables_shorten_the_widest_names_in_the_middle():
     assert [len(line) <= 40 for line in shown] == [True] * 3
     assert shown[1].split() == ["nnnnnnnn…nnnnnnnn", "x", "1"] and shown[2].endswith(" -")
     assert "n" * 50 in text.table(["name", "other", "ms"], rows)
+
+
+def test_a_narrow_table_leaves_out_what_can_be_spared():
+    titles, row = ["name", "a", "b"], [["n" * 30, 1, 22222222]]
+    assert text.table(titles, row, 34, spare=["b"]).splitlines() == [
+        "name" + " " * 28 + "a",
+        "n" * 30 + "  1",
+    ]
+    assert text.table(titles, row, 50, spare=["b"]) == text.table(titles, row)
 
 
 def test_names_cannot_steer_the_terminal():

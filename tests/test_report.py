@@ -300,6 +300,23 @@ def test_speed_is_honest_about_noise(before, after, end):
     assert words.speed(before, after) == end
 
 
+def test_the_observer_effect_is_stated():
+    found = judged(0.0)
+    assert words.observer(found) == ""
+    found.meta["observer"] = {
+        "optimize": "all",
+        "nodes": 5,
+        "nodes_marked": 9,
+        "ms": 1.0,
+        "ms_marked": 2.5,
+        "max_abs": 1e-7,
+    }
+    assert words.observer(found) == (
+        "The candidate is the graph that the runtime executes (optimize=all, 5 nodes). With every tensor marked as an "
+        "output it would be another one: 9 nodes, 2.5 instead of 1 ms, outputs different by up to 1e-07."
+    )
+
+
 def test_reasons_are_counted():
     rows = [{"status": s} for s in ("compared", "only in the reference", "inside then_branch of If node 'a'",
                                     "inside else_branch of If node 'b'")]  # fmt: skip

@@ -195,7 +195,7 @@ def run(
     """
     from .compare import compare
     from .model import load
-    from .profile import profile
+    from .profile import profile, profile_diff
     from .report import words, write
 
     model = load(find())
@@ -216,8 +216,9 @@ def run(
     for line in (
         words.verdict(comparison),
         words.culprit(blame),
+        f"Before the change, {words.where(before)}",
         words.speed(before, after),
-        words.where(after),
+        words.changes(profile_diff(before, after)),
     ):
         say(line)
     advice = _advice(model, data, comparison, blame, threads)

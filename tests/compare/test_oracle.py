@@ -21,7 +21,7 @@ HEAVY = (
     "magika",
     "residual_block",
 )  # one input, fewer candidates
-LIGHT = ("light_resnet50", "light_shufflenet")
+LIGHT = ("light_shufflenet", "light_squeezenet")
 PAIRS = [(name, kind) for name in cases.INPUTS if not name.startswith("light_") for kind in CANDIDATES]
 PAIRS = [pair for pair in PAIRS if pair[0] not in HEAVY or pair[1] in ("rounded", "half")]
 NO_HALF = ("magika", "style_predict", "style_transform", "style_multi")  # the converter makes invalid models

@@ -261,6 +261,8 @@ def test_a_tensor_without_a_partner_that_two_segments_read():
         return small.model(nodes, {"x": [512, 512]}, ["y"], weights)
 
     for budget in (1 << 20, 1 << 30):
-        comparison = check(make(1.0, "u"), make(1.5, "other"), feeds((512, 512), (512, 512)), memory_budget=budget)
+        comparison = check(
+            make(1.0, "u"), make(1.5, "other"), feeds((512, 512), (512, 512)), memory_budget=budget
+        )
         rows = comparison.table[comparison.table.status == "compared"]
         assert set(rows.node[rows.local_max_abs > 0]) == {"planted"}, budget

@@ -23,7 +23,7 @@ import onnx
 import real_models
 from model import build
 
-SECONDS_PER_CASE = 20
+SECONDS_PER_CASE = 30
 FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else None  # so that a busy disk is no hang
 MEMORY = 6 << 30
 NAMES = (
@@ -184,7 +184,7 @@ def replay(number: int) -> str:
         return exercise(case(number, corpus()), Path(folder))
 
 
-def _work(pipe: Connection) -> None:
+def _work(pipe: Connection, folder: Path) -> None:
     import logging
     import resource
     import warnings
@@ -193,20 +193,18 @@ def _work(pipe: Connection) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     files = corpus()
-    with tempfile.TemporaryDirectory(dir=FOLDER) as name:
-        folder = Path(name)
-        (folder / "model.data").write_bytes(bytes(10_000))
-        pipe.send("ready")
-        while (number := pipe.recv()) is not None:
-            if number == "crash":  # for the test of the watch itself
-                os._exit(7)
-            if number == "hang":
-                time.sleep(60)
-            try:
-                result = exercise(case(number, files), folder)
-            except BaseException:  # the very thing that is looked for
-                result = "FAILED " + traceback.format_exc()
-            pipe.send(result)
+    (folder / "model.data").write_bytes(bytes(10_000))
+    pipe.send("ready")
+    while (number := pipe.recv()) is not None:
+        if number == "crash":  # for the test of the watch itself
+            os._exit(7)
+        if number == "hang":
+            time.sleep(60)
+        try:
+            result = exercise(case(number, files), folder)
+        except BaseException:  # the very thing that is looked for
+            result = "FAILED " + traceback.format_exc()
+        pipe.send(result)
 
 
 class Fuzzer:
@@ -216,6 +214,7 @@ class Fuzzer:
         self.counts: dict[str, int] = {}
         self.failures: list[str] = []
         self.late: list[str] = []
+        self._folder = tempfile.TemporaryDirectory(dir=FOLDER)
         self._process: multiprocessing.process.BaseProcess | None = None
 
     def run(self, first: int, seconds: float) -> int:
@@ -249,7 +248,7 @@ class Fuzzer:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_work, args=(theirs, Path(self._folder.name)), daemon=True)
         self._process.start()
         theirs.close()
         assert self._pipe.recv() == "ready"

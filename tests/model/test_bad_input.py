@@ -45,6 +45,8 @@ FILES = {
     b"GGUF\x03\x00\x00\x00" + bytes(40): "it looks like a GGUF model (llama.cpp)",
     bytes(100): "it begins with zeros; the copy or download was not completed",
     b"\x80\x04\x95": "it looks like a Python pickle",
+    b"\xff": "its bytes cannot be decoded; it may be cut off",
+    b"\n\n text": "it looks like text that begins with 'text'",
     b"\xff\xff\xff\xff\xff": "its bytes cannot be decoded; it may be cut off or damaged, copy or export it again",
 }
 

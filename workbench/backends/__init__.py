@@ -21,4 +21,6 @@ def __getattr__(name: str) -> Any:
     """Imported when used: the worker process needs none of these, and only Runner needs Polygraphy."""
     if name not in __all__:
         raise AttributeError(f"module 'workbench.backends' has no attribute {name!r}")
-    return getattr(importlib.import_module("workbench.backends." + ("runner" if name == "Runner" else "process")), name)
+    return getattr(
+        importlib.import_module("workbench.backends." + ("runner" if name == "Runner" else "process")), name
+    )

@@ -200,7 +200,9 @@ class Runtime:
 
 def _beyond_numpy(loaded: Loaded, feeds: dict[str, np.ndarray]) -> bool:
     """Whether a feed or an output has a dtype that ONNX Runtime does not pass as a numpy array."""
-    return any(d in _CODES for d in (*(array.dtype.name for array in feeds.values()), *loaded.outputs.values()))
+    return any(
+        d in _CODES for d in (*(array.dtype.name for array in feeds.values()), *loaded.outputs.values())
+    )
 
 
 def _array(value: Any, dtype: str) -> np.ndarray:

@@ -8,16 +8,18 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..compare import compare as compare_models
 from ..errors import WorkbenchError
+from ..figures.style import printable
 from ..model import load
 from ..profile import profile as profile_model
 from ..report import words
 from . import options
-from .text import colour, printable, table, width, wrap
+from .text import colour, table, width, wrap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,7 @@ _TENSORS = {
     "local_max_abs": "local max",
     "local_snr_db": "local SNR",
 }
+_SPARE = ("cosine", "max abs", "local max", "operator")
 _LAYERS = {
     "layer": "layer",
     "op_type": "operator",
@@ -113,7 +116,7 @@ def report(given: argparse.Namespace) -> int:
     if given.json != "-":
         if comparison:
             _say_verdict(comparison)
-        print(wrap(words.speed(before, after) if after else words.where(before)))
+        print(wrap(words.speed(before, after) if after else f"{words.latency(before)} {words.where(before)}"))
         print(f"The report: {path}")
     return 0 if comparison is None or comparison.ok else 1
 
@@ -176,6 +179,8 @@ def _say_verdict(comparison: Comparison) -> None:
 def _print_comparison(comparison: Comparison, top: int) -> None:
     _say_verdict(comparison)
     print(wrap(comparison.explain()))
+    if seen := words.observer(comparison):
+        print(wrap(seen))
     reasons = words.not_compared(comparison)
     if reasons:
         print(wrap("Not compared: " + "; ".join(f"{n} {reason}" for reason, n in reasons[:4]) + "."))
@@ -186,7 +191,7 @@ def _print_comparison(comparison: Comparison, top: int) -> None:
         rows = [
             [float(r[k]) if k not in ("tensor", "node", "op_type") else r[k] for k in names] for r in worst
         ]
-        print(f"\nworst tensors\n{table(list(names.values()), rows, width())}")
+        print(f"\nworst tensors\n{table(list(names.values()), rows, width(), _SPARE)}")
 
 
 def _print_profile(found: Profile, top: int) -> None:
@@ -203,14 +208,19 @@ def _print_profile(found: Profile, top: int) -> None:
     if found.table.empty:
         return
     print(wrap(words.where(found)))
-    _print_table("layers", found.table.sort_values("ms", ascending=False).head(top), _LAYERS)
+    _print_table(
+        "layers",
+        found.table.sort_values("ms", ascending=False).head(top),
+        _LAYERS,
+        ("could gain", "bound by"),
+    )
     _print_table("operators", found.by_op().head(top), _OPERATORS)
 
 
-def _print_table(title: str, frame: pd.DataFrame, columns: dict[str, str]) -> None:
+def _print_table(title: str, frame: pd.DataFrame, columns: dict[str, str], spare: Sequence[str] = ()) -> None:
     frame = frame.reset_index()
     frame = frame.assign(share=100 * frame["share"])[list(columns)]
-    print(f"\n{title}\n{table(list(columns.values()), _rows(frame), width())}")
+    print(f"\n{title}\n{table(list(columns.values()), _rows(frame), width(), spare)}")
 
 
 def _rows(frame: pd.DataFrame) -> list[list[Any]]:

@@ -12,7 +12,8 @@ from typing import Any, TextIO
 
 from ..figures.style import printable, short
 
-_LEAST = 10  # characters that a shortened column keeps
+_LEAST = 8  # characters that a shortened column keeps
+_READABLE = 22  # characters of a name that a column is left out for
 _GAP = "  "
 
 
@@ -41,30 +42,40 @@ def colour(text: str, name: str, stream: TextIO | None = None) -> str:
     return f"\033[1;{ {'green': 32, 'red': 31}[name] }m{text}\033[0m"
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[Any]], columns: int | None = None) -> str:
-    """A table of text (left) and numbers (right); text columns are shortened in their middle to fit `columns`."""
+def table(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    columns: int | None = None,
+    spare: Sequence[str] = (),
+) -> str:
+    """A table of text (left) and numbers (right), made to fit `columns`.
+
+    Titles in `spare` are left out one after the other while names would be shortened too much; then text columns are
+    shortened in their middle.
+    """
     numeric = [any(isinstance(row[i], (int, float)) for row in rows) for i in range(len(titles))]
     cells = [[value(cell) for cell in row] for row in rows]
     sizes = [max(len(title), *(len(row[i]) for row in cells), 0) for i, title in enumerate(titles)]
+    kept = list(range(len(titles)))
     if columns:
-        _fit(
-            sizes,
-            [i for i, number in enumerate(numeric) if not number],
-            columns - len(_GAP) * (len(titles) - 1),
-        )
+        for title in (title for title in spare if title in titles):
+            wanted = sum(sizes[i] if numeric[i] else min(sizes[i], _READABLE) for i in kept)
+            if wanted + len(_GAP) * (len(kept) - 1) > columns:
+                kept.remove(titles.index(title))
+        _fit(sizes, [i for i in kept if not numeric[i]], kept, columns - len(_GAP) * (len(kept) - 1))
     lines = [
         _GAP.join(
-            short(cell, size).rjust(size) if number else short(cell, size).ljust(size)
-            for cell, size, number in zip(row, sizes, numeric, strict=True)
+            short(row[i], sizes[i]).rjust(sizes[i]) if numeric[i] else short(row[i], sizes[i]).ljust(sizes[i])
+            for i in kept
         ).rstrip()
         for row in [list(titles), *cells]
     ]
     return "\n".join(lines)
 
 
-def _fit(sizes: list[int], flexible: list[int], columns: int) -> None:
+def _fit(sizes: list[int], flexible: list[int], kept: list[int], columns: int) -> None:
     """Take from the widest text column until all fit, or none has more than the least."""
-    while sum(sizes) > columns:
+    while sum(sizes[i] for i in kept) > columns:
         widest = max(flexible, key=lambda i: sizes[i], default=None)
         if widest is None or sizes[widest] <= _LEAST:
             return

@@ -140,7 +140,9 @@ def _stream(
 def _inputs(a: Graph, b: Graph) -> dict[str, str]:
     """Input of the reference -> input of the candidate: by name, the rest by position."""
     mine = [name for name in a.inputs if name not in b.inputs]
-    theirs = [name for name in b.inputs if name not in a.inputs and (name in b.consumers or name in b.outputs)]
+    theirs = [
+        name for name in b.inputs if name not in a.inputs and (name in b.consumers or name in b.outputs)
+    ]
     if theirs and len(mine) != len(theirs):
         both = f"{list(a.inputs)} and {list(b.inputs)}"
         raise CompareError(f"the models have different inputs: {both}; edit one to match")

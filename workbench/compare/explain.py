@@ -179,5 +179,7 @@ def _causes(comparison: Comparison) -> list[str]:
     table = table[table.share >= 0.01]
     if table.empty:
         return ["No single node causes 1 % or more of the output's error."]
-    parts = [f"{row.op_type} node {name!r} makes {min(row.share, 9.99):.0%}" for name, row in table.iterrows()]
+    parts = [
+        f"{row.op_type} node {name!r} makes {min(row.share, 9.99):.0%}" for name, row in table.iterrows()
+    ]
     return [f"Taken alone, {', '.join(parts)} of the output's squared error."]

@@ -81,19 +81,26 @@ class Stream:
                 {n: track.worker.store(a) for n, a in fitting(track.graph, feed, given).items()}
                 for feed in feeds
             ]
-        tasks = [(key, item) for key in self.plan.keys for item in (range(len(feeds)) if key % 2 else [None])]
-        running = self._submit_both(*tasks[0]) if tasks else []
+        tasks = [(key, item) for key in self.plan.keys for item in self._items(key)]
+        running: list[Callable[[], None]] | None = None
+        done = -1  # the last stage that was run one track after the other
         for (key, item), after in zip(tasks, [*tasks[1:], None][: len(tasks)], strict=True):
+            if key == done:
+                continue
+            if running is None:
+                if not self._light(key):
+                    self._one_by_one(key)
+                    done = key
+                    continue
+                running = self._submit_both(key, item)
             for wait in running:
                 wait()
-            ahead = after is not None and (after[0] == key or self._light(key))
-            if after is not None and ahead:
+            running = None
+            if after is not None and (after[0] == key or self._light(after[0])):
                 running = self._submit_both(*after)
             self._finish(key, item)
             if after is None or after[0] != key:
                 self._end_stage(key)
-            if after is not None and not ahead:
-                running = self._submit_both(*after)
             self.tick()
         for track in self.tracks.values():
             for blocks in track.feeds:
@@ -116,8 +123,27 @@ class Stream:
         pieces = self.plan.pieces[key]
         return [self._submit(pieces[name], item) for name in ("reference", "candidate") if name in pieces]
 
+    def _items(self, key: int) -> Sequence[int | None]:
+        """What a stage runs for: each input of the group, or once."""
+        return range(len(self.tracks["reference"].held)) if key % 2 else [None]
+
+    def _one_by_one(self, key: int) -> None:
+        """A stage of large weights: one track after the other, so that the weights of one are there at a time."""
+        pieces, items = self.plan.pieces[key], self._items(key)
+        for name in ("reference", "candidate"):
+            if name in pieces:
+                for wait in [self._submit(pieces[name], item) for item in items]:
+                    wait()
+                self._close(name, key)
+        found = {item: self._propagated(key, item) for item in items}
+        for item in items:
+            self._added(key, item, found[item])
+            self._drop_all(key, item)
+            self.tick()
+        self._end_stage(key)
+
     def _light(self, key: int) -> bool:
-        """Whether the pieces of the next stage may be loaded while those of this one are still there."""
+        """Whether the weights of all tracks, and those of the stage before, may be there at the same time."""
         total = 0
         for piece in self.plan.pieces[key].values():
             track = self.tracks[piece.track]
@@ -213,12 +239,23 @@ class Stream:
 
     def _finish(self, key: int, item: int | None) -> None:
         """Measure what is due, with the local run in between, and give back what is not needed any more."""
-        due = self.plan.compare.get(key, ())
-        found = {name: self._measure(name, track, item) for name, track in due if track == "candidate"}
-        if item is not None and len(self.tracks["candidate"].held) > 1:  # else a run that has begun may read them
+        found = self._propagated(key, item)
+        if (
+            item is not None and len(self.tracks["candidate"].held) > 1
+        ):  # else a run that has begun may read them
             for name in self._equal.get(item, set()) & found.keys():
                 if self.plan.last["candidate"][self.plan.pairs[name]] > key:
                     self._share(name, item)
+        self._added(key, item, found)
+        self._drop_all(key, item)
+
+    def _propagated(self, key: int, item: int | None) -> dict[str, Measure | None]:
+        """Measure what is due of the candidate's own run."""
+        due = self.plan.compare.get(key, ())
+        return {name: self._measure(name, track, item) for name, track in due if track == "candidate"}
+
+    def _added(self, key: int, item: int | None, found: Mapping[str, Measure | None]) -> None:
+        """Run locally, where that can tell more than the candidate's own run, and measure."""
         piece = self.plan.pieces[key].get("local")
         repeated: set[str] = set()
         if piece is not None:
@@ -226,13 +263,15 @@ class Stream:
                 repeated.update(piece.outputs)
             else:
                 self._submit(piece, item)()
-        for name, track in due:
+        for name, track in self.plan.compare.get(key, ()):
             if track == "local":
                 known = found[name] if self.plan.pairs[name] in repeated else None
                 if known is not None:
                     self._count(name, track, known)
                 else:
                     self._measure(name, track, item)
+
+    def _drop_all(self, key: int, item: int | None) -> None:
         if item is not None:
             for each in self.tracks.values():
                 self._drop(each, each.held[item], key)
@@ -250,9 +289,12 @@ class Stream:
         for each in self.tracks.values():
             self._drop(each, each.once, key)
         for track in self.plan.pieces[key]:
-            session = self._sessions.pop((track, key), None)
-            if session is not None:
-                session.close()
+            self._close(track, key)
+
+    def _close(self, track: str, key: int) -> None:
+        session = self._sessions.pop((track, key), None)
+        if session is not None:
+            session.close()
 
     def _measure(self, mine: str, name: str, item: int | None) -> Measure | None:
         """Measure one pair for one input; None where there is nothing to measure."""
@@ -279,7 +321,8 @@ class Stream:
         if a is None or b is None or other not in held or reference.worker is not track.worker or a == b:
             return
         if a.kind == b.kind == "shared" and np.array_equal(
-            view(reference.worker, a).reshape(-1).view(np.uint8), view(track.worker, b).reshape(-1).view(np.uint8)
+            view(reference.worker, a).reshape(-1).view(np.uint8),
+            view(track.worker, b).reshape(-1).view(np.uint8),
         ):
             held[other] = a
             self._shared[a.place] = self._shared.get(a.place, 0) + 1

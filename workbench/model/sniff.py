@@ -44,6 +44,10 @@ def looks_like(data: bytes | mmap) -> str:
     if head.strip(b"\x00") == b"":
         return "it begins with zeros; the copy or download was not completed"
     text = head.decode("utf-8", "ignore")
-    if len(text.encode()) > len(head) - 4 and all(c.isprintable() or c in "\t\r\n" for c in text):
-        return f"it looks like text that begins with {text.splitlines()[0][:40]!r}"
+    if (
+        text.strip()
+        and len(text.encode()) > len(head) - 4
+        and all(c.isprintable() or c in "\t\r\n" for c in text)
+    ):
+        return f"it looks like text that begins with {text.strip().splitlines()[0][:40]!r}"
     return "its bytes cannot be decoded; it may be cut off or damaged, copy or export it again"

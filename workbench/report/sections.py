@@ -44,7 +44,7 @@ _TENSOR_COLUMNS = (
     ),
     ("local_snr_db", "local SNR dB", "the same as signal to noise ratio"),
 )
-_ONLY_IN_FULL = ("dtype", "shape", "status", "max_rel")
+_ONLY_IN_FULL = ("dtype", "shape", "status", "max_rel", "p95_ms", "macs", "bytes")
 _LAYER_COLUMNS = (
     ("layer", "layer", "the runtime's name"),
     ("op_type", "operator", "the runtime's, after fusion"),
@@ -96,8 +96,17 @@ class Report:
         return f"{first} and {second}" if first and second else first or second or "Report"
 
     def subtitle(self) -> str:
-        what = {"comparison": self.comparison, "profile": self.before or self.after, "model": self.model}
-        return f"A {', '.join(name for name, given in what.items() if given is not None)} by Workbench"
+        """Where and when it was measured, as far as that is known."""
+        metas = [part.meta for part in (self.after, self.before, self.comparison) if part]
+        found = {
+            key: str(meta[key])
+            for meta in reversed(metas)
+            for key in ("runtime", "version", "machine")
+            if key in meta
+        }
+        runtime = f"{found.get('runtime', '')} {found.get('version', '')}".strip()
+        date = next((str(meta["date"]).replace("T", " ") for meta in metas if "date" in meta), "")
+        return " · ".join(filter(None, [runtime, found.get("machine", ""), date]))
 
     @cached_property
     def blame(self) -> pd.DataFrame | None:
@@ -125,7 +134,7 @@ class Report:
         if self.before and self.after:
             lines.append(words.speed(self.before, self.after))
         elif profile := self.after or self.before:
-            lines.append(words.where(profile))
+            lines += [words.latency(profile), words.where(profile)]
         elif not lines and self.model:
             lines.append(str(self.model.summary()).splitlines()[1])
         tiles = "".join(
@@ -193,7 +202,8 @@ class Report:
         left = sum(count for _, count in reasons[8:])
         missing += f"<li>{left:,} for other reasons" if left else ""
         missing = f"<p>Not compared:</p><ul>{missing}</ul>" if missing else ""
-        explained = f"<p>{safe(self.comparison.explain())}</p>"
+        said = (self.comparison.explain(), words.observer(self.comparison))
+        explained = "".join(f"<p>{safe(line)}</p>" for line in said if line)
         return explained + self.drawn.add(figures.error_by_depth, self.comparison) + missing
 
     def _blame(self) -> str:
@@ -219,19 +229,21 @@ class Report:
     def _profile(self, profile: Profile, *, first: bool) -> str:
         draw = self.drawn.add
         columns = [name for name, _, _ in _LAYER_COLUMNS]
+        heads = [(title, meaning) for _, title, meaning in _LAYER_COLUMNS]
+        few = [i for i, name in enumerate(columns) if name not in _ONLY_IN_FULL]
         layers = profile.table.reset_index()
         layers = layers.assign(
             share=100 * layers["share"], macs=layers["macs"] / 1e6, bytes=layers["bytes"] / 1e3
         )
         rows = _rows(layers[columns].sort_values("ms", ascending=False))
-        heads = [(title, meaning) for _, title, meaning in _LAYER_COLUMNS]
         html = f"<p>{safe(words.where(profile))}</p>"
         html += (
             draw(figures.time_by_layer, profile)
             + draw(figures.treemap, profile)
             + draw(figures.roofline, profile)
         )
-        html += table(f"Most expensive layers of {profile.model_name}", heads, rows[:_LAYERS])
+        top = [[row[i] for i in few] for row in rows[:_LAYERS]]
+        html += table(f"Most expensive layers of {profile.model_name}", [heads[i] for i in few], top)
         html += _folded(f"All {len(rows):,} layers of {profile.model_name}", table("All layers", heads, rows))
         if len(profile.unmapped):
             frame = profile.unmapped.reset_index()
@@ -303,7 +315,7 @@ def _rows(frame: pd.DataFrame) -> list[list[Any]]:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, tuple):
-        return ", ".join(value[:12]) + (f" and {len(value) - 12} more" if len(value) > 12 else "")
+        return ", ".join(value[:4]) + (f" and {len(value) - 4} more" if len(value) > 4 else "")
     if isinstance(value, float) and math.isnan(value):
         return None
     return value

@@ -58,6 +58,12 @@ def culprit(blame: pd.DataFrame) -> str:
     return f"Of the outputs' squared error, taken alone: {', '.join(parts)}{rest}."
 
 
+def latency(profile: Profile) -> str:
+    """How long does a run take? One sentence."""
+    noise = "" if math.isnan(profile.noise) else f" (noise {_percent(profile.noise)})"
+    return f"A run takes {profile.latency_ms:.4g} ms{noise}."
+
+
 def where(profile: Profile) -> str:
     """Where does the time go? One or two sentences."""
     table, ops = profile.table, profile.by_op()
@@ -67,8 +73,8 @@ def where(profile: Profile) -> str:
     row = table.loc[top]
     nodes = f", which runs {_some(row['nodes'])}" if len(row["nodes"]) and top not in row["nodes"] else ""
     text = (
-        f"A run takes {profile.latency_ms:.4g} ms. {ops.index[0]} takes {ops['share'].iloc[0]:.0%} of the layers' time;"
-        f" the most expensive layer is {top} with {row['ms']:.3g} ms ({row['share']:.0%}){nodes}."
+        f"{ops.index[0]} takes {ops['share'].iloc[0]:.0%} of the layers' time; the most expensive layer is {top} "
+        f"with {row['ms']:.3g} ms ({row['share']:.0%}){nodes}."
     )
     gain = table["gain_ms"].max()
     if gain > 0.05 * profile.sum_ms:
@@ -106,6 +112,21 @@ def changes(diff: pd.DataFrame) -> str:
                 f"(most in {worst}, {row['op_type']}: {row['delta_ms']:+.3g} ms)"
             )
     return ". ".join(text) + "."
+
+
+def observer(comparison: Comparison) -> str:
+    """Which build was compared, and what looking at every tensor would change; '' unless it was the fused graph."""
+    effect = comparison.meta.get("observer")
+    if not effect:
+        return ""
+    differ = f"different by up to {effect['max_abs']:.2g}" if effect["max_abs"] else "the same"
+    times = f"{effect['ms_marked']:.3g} instead of {effect['ms']:.3g} ms"
+    return (
+        f"The candidate is the graph that the runtime executes (optimize={effect['optimize']}, "
+        f"{effect['nodes']} nodes). "
+        f"With every tensor marked as an output it would be another one: {effect['nodes_marked']} nodes, {times},"
+        f" outputs {differ}."
+    )
 
 
 def not_compared(comparison: Comparison) -> list[tuple[str, int]]:

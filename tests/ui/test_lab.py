@@ -68,8 +68,7 @@ def test_a_view_in_a_notebook(page, lab):
     )
 
 
-def test_a_restarted_kernel_is_told(page, lab):
-    """The panel says so when the kernel does not answer, instead of waiting for ever."""
+def test_looking_goes_on_after_a_restart_of_the_kernel(page, lab):
     address, _ = lab
     ui_browser.open_notebook(page, address, "graph.ipynb")
     ui_browser.run_cell(page, 0)

@@ -271,9 +271,12 @@ def judged(error: float, tolerance: float = 1e-3, **given) -> Comparison:
         (judged(float("inf")),
          "The models differ: NaN or Inf where the other has a number at the output 'y', beyond tolerance 0.001."),
         (judged(float("nan"), status="only in the reference"),
-         "It is not known whether the models are the same: "
-         "the output 'y' could not be compared (only in the reference)."),
-        (Comparison([], (), 1e-3, {}), "It is not known whether the models are the same: no output could be compared."),
+         "It is not known whether the models are the same, for not every output was compared: "
+         "the output 'y' was not (only in the reference)."),
+        (judged(float("nan"), status="shapes differ: (1,) and (2,)"),
+         "The models differ at the output 'y': shapes differ: (1,) and (2,)."),
+        (Comparison([], (), 1e-3, {}), "It is not known whether the models are the same, "
+         "for not every output was compared: they have no outputs."),
     ],
 )  # fmt: skip
 def test_verdicts(comparison, sentence):

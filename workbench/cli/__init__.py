@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from .. import __version__
 from ..errors import WorkbenchError
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from . import commands
 
     try:
+        _check_folders(getattr(given, "output", None), getattr(given, "json", None))
         status = getattr(commands, given.command)(given)
         sys.stdout.flush()
         return status
@@ -48,6 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = str(error) if expected else f"{type(error).__name__}: {error} ({_ISSUE})"
         print(f"workbench {given.command}: {message}", file=sys.stderr)
         return FAILED
+
+
+def _check_folders(*files: str | None) -> None:
+    """Before the work, not after it."""
+    for file in files:
+        if file not in (None, "-") and not Path(file).absolute().parent.is_dir():
+            raise WorkbenchError(f"cannot write {file}: there is no folder {Path(file).parent}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 import importlib.util
 import json
-import subprocess
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..compare import compare as compare_models
 from ..errors import WorkbenchError
@@ -132,13 +132,15 @@ def demo(given: argparse.Namespace) -> int:
     return 0
 
 
-def lab(given: argparse.Namespace) -> int:
+def lab(given: argparse.Namespace) -> NoReturn:
     """``workbench lab``"""
     if importlib.util.find_spec("jupyterlab") is None:
         raise WorkbenchError("cannot start JupyterLab: it is not installed; pip install 'trt-workbench[lab]'")
     notebooks = Path(__file__).parents[2] / "notebooks"
     folder = notebooks if notebooks.is_dir() else Path.cwd()
-    return subprocess.run([sys.executable, "-m", "jupyterlab", str(folder), *given.rest]).returncode
+    os.execv(
+        sys.executable, [sys.executable, "-m", "jupyterlab", str(folder), *given.rest]
+    )  # it handles Ctrl-C itself
 
 
 def _compare(given: argparse.Namespace, model: Model, candidate: Model) -> Comparison:

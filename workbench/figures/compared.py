@@ -204,8 +204,10 @@ def _value(record: Mapping[str, Any], by: str, prefix: str = "") -> float:
     """The measure; the local `error` is not in the table: max_abs on the same scale as `error`."""
     if by != "error" or not prefix:
         return record.get(prefix + by, math.nan)
-    largest = max((abs(record[k]) for k in ("ref_min", "ref_max") if math.isfinite(record[k])), default=0.0)
-    return record.get("local_max_abs", math.nan) / max(1.0, largest)
+    scale = 1.0
+    if not record["dtype"].startswith(("int", "uint")):
+        scale = max((abs(record[k]) for k in ("ref_min", "ref_max") if math.isfinite(record[k])), default=0.0)
+    return record.get("local_max_abs", math.nan) / max(1.0, scale)
 
 
 def _limits(comparison: Comparison, by: str) -> list[float]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..model import Model
     from ..profile import Profile
 
-_HERE = Path(__file__).parent
 _BUTTONS = 30  # pixels that Plotly's buttons need above a figure
 
 
@@ -32,8 +31,9 @@ class Figures:
 
     def add(self, draw: Callable[..., go.Figure], *args: Any, **options: Any) -> str:
         """HTML of the place where a figure will be drawn; `draw` is called once per theme."""
-        light, dark = (draw(*args, theme=theme, **options).to_plotly_json() for theme in ("light", "dark"))
-        light, dark = (json.loads(json.dumps(figure, cls=_encoder())) for figure in (light, dark))
+        light, dark = (
+            json.loads(draw(*args, theme=theme, **options).to_json()) for theme in ("light", "dark")
+        )
         title, _, note = light["layout"].pop("title")["text"].partition("<br>")
         dark["layout"].pop("title")
         top = light["layout"]["margin"]["t"]
@@ -53,15 +53,7 @@ class Figures:
 
     def script(self) -> str:
         """The figures as JSON that is safe inside a script element."""
-        return (
-            json.dumps(self.data, separators=(",", ":")).replace("<", "\\u003c").replace("\u2028", "\\u2028")
-        )
-
-
-def _encoder() -> Any:
-    from plotly.utils import PlotlyJSONEncoder
-
-    return PlotlyJSONEncoder
+        return json.dumps(self.data, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _differences(a: Any, b: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any, Any]]:
@@ -102,17 +94,18 @@ def page(
     return _document(title, parts.subtitle(), links, content, drawn)
 
 
+def _asset(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
 def _document(title: str, subtitle: str, links: str, content: str, drawn: Figures) -> str:
     from plotly.offline import get_plotlyjs
 
-    scripts = (
-        [get_plotlyjs(), (_HERE / "report.js").read_text()]
-        if drawn.data
-        else [(_HERE / "report.js").read_text()]
-    )
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts
-    )
+    scripts = [_asset("report.js")]
+    if drawn.data:
+        scripts.insert(0, get_plotlyjs())
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     # Only these scripts run and nothing is fetched, whatever a name in the page may hold. WebGL plots build functions.
     policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-eval' {hashes}"
     return (
@@ -120,7 +113,7 @@ def _document(title: str, subtitle: str, links: str, content: str, drawn: Figure
         f'<meta http-equiv=Content-Security-Policy content="{policy}">'
         '<meta name=viewport content="width=device-width, initial-scale=1">'
         f"<meta name=generator content=Workbench><title>{safe(title)}</title>"
-        f"<style>{(_HERE / 'report.css').read_text()}</style></head><body>"
+        f"<style>{_asset('report.css')}</style></head><body>"
         f"<header><h1>{safe(title)}</h1><p>{safe(subtitle)}</p>"
         "<button type=button id=theme hidden>Dark</button></header>"
         f"<nav aria-label=Contents><ul>{links}</ul></nav><main>{content}</main>"

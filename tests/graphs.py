@@ -1,94 +1,115 @@
-"""Graphs of any size that look like transformers: ``transformer(nodes, kind, seed)``.
-
-``plain`` is a stack of blocks; ``masked`` has one mask that every block reads; ``moe`` has a router and four experts in
-each block. Weights are shared between blocks, so that a graph of 50,000 nodes is a few MB.
-"""
+"""Transformer-like graphs of a wanted size, for layout, the graph view and edits."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-WIDTH, HEADS, EXPERTS = 16, 2, 4
+WIDTH, HEADS, EXPERTS = 16, 2, 8
 
 
-def transformer(nodes: int, kind: str = "masked", seed: int = 0) -> onnx.ModelProto:
-    """A runnable model with about that many nodes (never more, at most one block less).
+def transformer(
+    nodes: int, kind: Literal["masked", "moe", "plain"] = "masked", seed: int = 0
+) -> onnx.ModelProto:
+    """A model that runs, of at least `nodes` nodes and at most one layer (43 or 92 nodes) more.
 
-    Args:
-        nodes: how many.
-        kind: ``masked``, ``moe`` or ``plain``.
-        seed: of the weights.
+    ``masked``: one attention mask feeds every layer; ``moe``: so it does, and the feed-forward part of a layer
+    is a router with 8 experts; ``plain``: no mask. Node names carry their module (``/layers.3/attn/MatMul``).
     """
-    made: list[onnx.NodeProto] = []
-    weights = _weights(np.random.default_rng(seed))
-    size = len(_block("x", "block_0", kind)[0])
-    stream = "input"
-    for index in range(max(1, nodes // size)):
-        block, stream = _block(stream, f"block_{index}", kind)
-        made += block
-    made[-1].output[0] = "output"
-    inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", "seq", WIDTH])]
-    if kind == "masked":
-        inputs.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["batch", 1, "seq", "seq"]))
-    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", "seq", WIDTH])]
-    read = {name for node in made for name in node.input}
-    graph = helper.make_graph(made, kind, inputs, outputs, [w for w in weights if w.name in read])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    g = _Graph(np.random.default_rng(seed))
+    x = "x"
+    if kind != "plain":
+        mask = g.op("Unsqueeze", ["mask", g.ints([1])], "/mask")
+        mask = g.op("Cast", [mask], "/mask", to=TensorProto.FLOAT)
+        mask = g.op("Mul", [g.op("Sub", [g.scalar(1), mask], "/mask"), g.scalar(-10000)], "/mask")
+    layer = 0
+    while len(g.nodes) < nodes or not layer:
+        at = f"/layers.{layer}"
+        x = g.attention(x, mask if kind != "plain" else None, f"{at}/attn")
+        x = g.experts(x, f"{at}/moe") if kind == "moe" else g.mlp(x, f"{at}/mlp")
+        layer += 1
+    g.nodes.append(helper.make_node("Identity", [x], ["y"], name="/output"))
+    return g.model(kind != "plain")
 
 
-def _weights(rng: np.random.Generator) -> list[TensorProto]:
-    square = {name: rng.normal(0, 0.1, (WIDTH, WIDTH)) for name in ("wq", "wk", "wv", "wo")}
-    mlp = {"w1": rng.normal(0, 0.1, (WIDTH, 2 * WIDTH)), "w2": rng.normal(0, 0.1, (2 * WIDTH, WIDTH))}
-    rest = {"router": rng.normal(0, 1, (WIDTH, EXPERTS)), "gamma": np.ones(WIDTH), "beta": np.zeros(WIDTH)}
-    found = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in {**square, **mlp, **rest}.items()]
-    found.append(numpy_helper.from_array(np.float32((WIDTH / HEADS) ** -0.5), "scale"))
-    shapes = {"heads": [0, 0, HEADS, WIDTH // HEADS], "merged": [0, 0, WIDTH]}
-    return found + [numpy_helper.from_array(np.array(a, np.int64), n) for n, a in shapes.items()]
+class _Graph:
+    def __init__(self, rng: np.random.Generator):
+        self.rng, self.nodes, self.weights, self._made = rng, [], [], {}
 
+    def op(self, op_type: str, inputs: list[str], scope: str, **attributes: object) -> str:
+        count = self._made[scope, op_type] = self._made.get((scope, op_type), -1) + 1
+        name = f"{scope}/{op_type}" + (f"_{count}" if count else "")
+        self.nodes.append(helper.make_node(op_type, inputs, [f"{name}_out"], name=name, **attributes))
+        return f"{name}_out"
 
-def _block(stream: str, scope: str, kind: str) -> tuple[list[onnx.NodeProto], str]:
-    nodes: list[onnx.NodeProto] = []
+    def keep(self, array: np.ndarray) -> str:
+        self.weights.append(numpy_helper.from_array(array, f"w{len(self.weights)}"))
+        return self.weights[-1].name
 
-    def add(op_type: str, inputs: list[str], part: str, count: int = 1, **attributes: object) -> str:
-        name = f"{scope}/{part}/{op_type}"
-        outputs = [f"{name}_{i}" for i in range(count)] if count > 1 else [f"{name}_out"]
-        nodes.append(helper.make_node(op_type, inputs, outputs, name=name, **attributes))
-        return outputs[0]
+    def ints(self, values: list[int]) -> str:
+        return self.keep(np.array(values, np.int64))
 
-    normed = add("LayerNormalization", [stream, "gamma", "beta"], "norm1", axis=-1)
-    parts = {}
-    for letter in "qkv":
-        linear = add("MatMul", [normed, f"w{letter}"], f"attention/{letter}")
-        split = add("Reshape", [linear, "heads"], f"attention/{letter}")
-        parts[letter] = add(
-            "Transpose", [split], f"attention/{letter}", perm=[0, 2, 3, 1] if letter == "k" else [0, 2, 1, 3]
+    def scalar(self, value: float) -> str:
+        return self.keep(np.array(value, np.float32))
+
+    def linear(self, x: str, scope: str, width: int = WIDTH) -> str:
+        weight = self.rng.normal(0, WIDTH**-0.5, (WIDTH, width)).astype(np.float32)
+        return self.op("Add", [self.op("MatMul", [x, self.keep(weight)], scope),
+                               self.keep(np.zeros(width, np.float32))], scope)  # fmt: skip
+
+    def norm(self, x: str, scope: str) -> str:
+        axes = self.ints([-1])
+        centred = self.op("Sub", [x, self.op("ReduceMean", [x, axes], scope)], scope)
+        variance = self.op("ReduceMean", [self.op("Mul", [centred, centred], scope), axes], scope)
+        deviation = self.op("Sqrt", [self.op("Add", [variance, self.scalar(1e-5)], scope)], scope)
+        scaled = self.op("Mul", [self.op("Div", [centred, deviation], scope), self.scalar(1)], scope)
+        return self.op("Add", [scaled, self.scalar(0)], scope)
+
+    def attention(self, x: str, mask: str | None, scope: str) -> str:
+        start = self.norm(x, f"{scope}/norm")
+        split = self.ints([0, 0, HEADS, WIDTH // HEADS])
+        q, k, v = (
+            self.op("Transpose", [self.op("Reshape", [self.linear(start, f"{scope}/{part}"), split],
+                                          f"{scope}/{part}")],
+                    f"{scope}/{part}", perm=[0, 2, 3, 1] if part == "k" else [0, 2, 1, 3])
+            for part in "qkv"
+        )  # fmt: skip
+        scores = self.op("Mul", [self.op("MatMul", [q, k], scope), self.scalar(0.35)], scope)
+        if mask:
+            scores = self.op("Add", [scores, mask], scope)
+        mixed = self.op("MatMul", [self.op("Softmax", [scores], scope, axis=-1), v], scope)
+        mixed = self.op("Transpose", [mixed], scope, perm=[0, 2, 1, 3])
+        mixed = self.op("Reshape", [mixed, self.ints([0, 0, WIDTH])], scope)
+        return self.op("Add", [x, self.linear(mixed, f"{scope}/out")], scope)
+
+    def feed_forward(self, x: str, scope: str) -> str:
+        hidden = self.linear(x, f"{scope}/up")
+        gate = self.op("Sigmoid", [self.op("Mul", [hidden, self.scalar(1.702)], scope)], scope)
+        return self.linear(self.op("Mul", [hidden, gate], scope), f"{scope}/down")
+
+    def mlp(self, x: str, scope: str) -> str:
+        return self.op("Add", [x, self.feed_forward(self.norm(x, f"{scope}/norm"), scope)], scope)
+
+    def experts(self, x: str, scope: str) -> str:
+        start = self.norm(x, f"{scope}/norm")
+        scores = self.op(
+            "Softmax", [self.linear(start, f"{scope}/router", EXPERTS)], f"{scope}/router", axis=-1
         )
-    scores = add("MatMul", [parts["q"], parts["k"]], "attention/scores")
-    scores = add("Mul", [scores, "scale"], "attention/scores")
-    if kind == "masked":
-        scores = add("Add", [scores, "mask"], "attention/scores")
-    weights = add("Softmax", [scores], "attention", axis=-1)
-    mixed = add("MatMul", [weights, parts["v"]], "attention/mix")
-    mixed = add("Transpose", [mixed], "attention/mix", perm=[0, 2, 1, 3])
-    mixed = add("Reshape", [mixed, "merged"], "attention/mix")
-    stream = add("Add", [stream, add("MatMul", [mixed, "wo"], "attention/out")], "residual1")
-    normed = add("LayerNormalization", [stream, "gamma", "beta"], "norm2", axis=-1)
-    grown = _experts(add, normed) if kind == "moe" else _mlp(add, normed, "mlp")
-    return nodes, add("Add", [stream, grown], "residual2")
+        mixed = []
+        for index in range(EXPERTS):
+            at = f"{scope}/experts.{index}"
+            share = self.op("Gather", [scores, self.ints([index])], at, axis=-1)
+            mixed.append(self.op("Mul", [self.feed_forward(start, at), share], at))
+        return self.op("Add", [x, self.op("Sum", mixed, scope)], scope)
 
-
-def _mlp(add, normed: str, part: str) -> str:  # noqa: ANN001
-    hidden = add("Relu", [add("MatMul", [normed, "w1"], f"{part}/up")], part)
-    return add("MatMul", [hidden, "w2"], f"{part}/down")
-
-
-def _experts(add, normed: str) -> str:  # noqa: ANN001
-    gates = add("Softmax", [add("MatMul", [normed, "router"], "router")], "router", axis=-1)
-    shares = add("Split", [gates], "router", EXPERTS, axis=-1).removesuffix("_0")
-    total = ""
-    for index in range(EXPERTS):
-        out = add("Mul", [_mlp(add, normed, f"expert_{index}"), f"{shares}_{index}"], f"expert_{index}")
-        total = add("Add", [total, out], f"expert_{index}/sum") if total else out
-    return total
+    def model(self, masked: bool) -> onnx.ModelProto:
+        info = helper.make_tensor_value_info
+        inputs = [info("x", TensorProto.FLOAT, ["batch", 8, WIDTH])]
+        if masked:
+            inputs.append(info("mask", TensorProto.INT64, ["batch", 1, 8]))
+        graph = helper.make_graph(self.nodes, "transformer", inputs,
+                                  [info("y", TensorProto.FLOAT, ["batch", 8, WIDTH])], self.weights)  # fmt: skip
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

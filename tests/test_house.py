@@ -22,6 +22,7 @@ PACKAGE = ROOT / "workbench"
 
 PUBLIC = {
     "Comparison",
+    "GraphView",
     "Model",
     "Profile",
     "__version__",

@@ -5,6 +5,7 @@
     m = wb.load("model.onnx")                     # a Model; it shows itself as a summary card
     c = wb.compare(m, "changed.onnx")             # a Comparison: every tensor, local and propagated error
     p = wb.profile(m)                             # a Profile: time per executed layer, joined to nodes
+    m.view(overlay=p)                             # its graph, to look at in a notebook cell
 
 The names are loaded when first used, so that importing this package costs nothing and needs no runtime, GPU,
 torch or TensorRT.
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from workbench.edits import replay
     from workbench.model import Model, load
     from workbench.profile import Profile, profile, profile_diff
+    from workbench.widgets import GraphView
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
+    "GraphView",
     "Model",
     "Profile",
     "__version__",
@@ -48,6 +51,7 @@ __all__ = [
 
 # public name -> module that defines it
 _NAMES = {
+    "GraphView": "workbench.widgets",
     "Model": "workbench.model",
     "load": "workbench.model",
     "Comparison": "workbench.compare",

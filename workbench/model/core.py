@@ -301,6 +301,16 @@ class Model:
 
     # -- how it shows itself --------------------------------------------------------------------------------
 
+    def view(self, **options: Any) -> Any:
+        """The graph as a ``GraphView``, to look at in a notebook cell.
+
+        Args:
+            options: those of ``GraphView``: overlay, local, hide, height.
+        """
+        from importlib import import_module  # widgets draw models; models do not depend on widgets
+
+        return import_module("workbench.widgets").GraphView(self, **options)
+
     def __repr__(self) -> str:
         ports = f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"
         return f"<Model {self.name!r}: {len(self.ir.graph)} nodes, {ports}>"

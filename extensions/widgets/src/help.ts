@@ -1,0 +1,24 @@
+import { el } from "./dom";
+
+const KEYS: [string, string][] = [
+  ["wheel, pinch, + −", "zoom to the pointer"], ["drag, Shift+arrows", "move"], ["0 · C", "show everything · centre the selection"],
+  ["/", "search; Enter and Shift+Enter step through"], ["↑ ↓ ← →", "to the producer, the consumer, the neighbours"],
+  ["Enter, double click", "open a body, expand a module"], ["Backspace", "collapse the module of the selection"],
+  ["Shift+drag", "select a rectangle"], ["Ctrl+click", "add to the selection"],
+  ["A · D · P · S", "ancestors · descendants · path between two · same operator"],
+  ["W · H", "highest value of the overlay · hide noise"], ["Esc", "clear"],
+];
+
+export function help(root: HTMLElement) {
+  const old = root.querySelector(".wbg-help");
+  if (old) return old.remove();
+  const list = el("dl");
+  for (const [keys, what] of KEYS) list.append(el("dt", {}, el("kbd", {}, keys)), el("dd", {}, what));
+  const box = el("div", { class: "wbg-help", role: "dialog", "aria-label": "Keyboard and mouse", tabindex: "-1" },
+    el("b", {}, "Keyboard and mouse"), list);
+  const close = () => box.remove();
+  box.addEventListener("keydown", (event) => ["Escape", "?"].includes(event.key) && close());
+  box.addEventListener("click", close);
+  root.append(box);
+  box.focus();
+}

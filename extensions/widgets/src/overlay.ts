@@ -1,0 +1,107 @@
+// Colours of items for an overlay, and its legend.
+import { FAMILIES, familyColor, familyOf, LIST, ramp, type Theme } from "./colors";
+import type { Data } from "./data";
+import { count, el, number } from "./dom";
+import type { State } from "./host";
+import { type Scene } from "./scene";
+
+export interface Coloring {
+  color(item: number): string;
+  legend(scene: Scene): HTMLElement;
+  /** number of a node, for the hover card and "worst"; undefined: categories */
+  value?: (node: number) => number;
+  show?: (value: number) => string;
+  note: string;
+}
+
+export const OVERLAYS: [string, string][] = [
+  ["op", "Operator"], ["dtype", "Data type"], ["macs", "MACs"], ["bytes", "Bytes moved"],
+];
+
+export function coloring(data: Data, scene: Scene, state: State, theme: Theme): Coloring {
+  if (state.overlay === "values" && state.values) {
+    const { header, numbers } = state.values;
+    return numeric(scene, theme, numbers, header.title, header.unit, header.scale, header.note);
+  }
+  if (state.overlay === "macs" && data.macs) return numeric(scene, theme, data.macs, "MACs", "", "log", "");
+  if (state.overlay === "bytes" && data.bytes) return numeric(scene, theme, data.bytes, "Bytes moved", "B", "log", "");
+  if (state.overlay === "dtype") return byType(data, scene, theme);
+  return byOperator(data, scene, theme);
+}
+
+function most(list: string[]): string {
+  const counts = new Map<string, number>();
+  for (const entry of list) counts.set(entry, (counts.get(entry) ?? 0) + 1);
+  return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? "";
+}
+
+function categories(
+  scene: Scene, theme: Theme, title: string, of: (node: number) => string, color: (name: string) => string,
+): Coloring {
+  const colors = scene.kind.map((_, i) => {
+    const nodes = scene.nodesOf(i);
+    return nodes.length ? color(most(nodes.slice(0, 200).map(of))) : theme.missing;
+  });
+  return {
+    color: (i) => colors[i], note: "",
+    legend: () => {
+      const present = new Set<string>();
+      for (let n = 0; n < scene.data.nodes; n++) present.add(of(n));
+      const names = [...FAMILIES.map(([name]) => name).filter((name) => present.has(name)), ...[...present].sort()];
+      const keys = [...new Set(names)].map((name) =>
+        el("span", {}, el("i", { style: `background:${color(name)}` }), name || "unknown"));
+      return el("div", {}, el("h4", {}, title), el("div", { class: "keys" }, ...keys));
+    },
+  };
+}
+
+const byOperator = (data: Data, scene: Scene, theme: Theme) =>
+  categories(scene, theme, "Operator", (n) => familyOf(data.opName(n)), familyColor);
+
+function byType(data: Data, scene: Scene, theme: Theme): Coloring {
+  const of = (n: number) => (data.outputs(n).length && data.outputs(n)[0] >= 0 ? data.dtypeOf(data.outputs(n)[0]) : "");
+  const known = ["float32", "float16", "bfloat16", "int8", "uint8", "int64", "int32", "bool"];
+  const extra = data.head.dtypes.filter((name) => name && !known.includes(name));
+  const color = (name: string) => (name ? LIST[[...known, ...extra].indexOf(name) % LIST.length] : theme.missing);
+  return categories(scene, theme, "Data type of the first output", of, color);
+}
+
+function numeric(
+  scene: Scene, theme: Theme, numbers: Float64Array, title: string, unit: string, scale: string, note: string,
+): Coloring {
+  let [least, top, any] = [Infinity, -Infinity, 0];
+  for (const v of numbers)
+    if (Number.isFinite(v)) {
+      any++;
+      top = Math.max(top, v);
+      if (scale === "linear" || v > 0) least = Math.min(least, v);
+    }
+  if (least === Infinity) least = top === -Infinity ? 0 : top;
+  if (scale === "log" && top > 0) least = Math.max(least, top * 1e-8);
+  const at = (v: number) =>
+    top === least ? 1 : scale === "log" ? (v <= least ? 0 : Math.log(v / least) / Math.log(top / least)) : (v - least) / (top - least);
+  const tone = (t: number) => ramp(theme.dark ? 0.18 + 0.82 * t : 0.05 + 0.95 * t);
+  const value = (node: number) => numbers[node];
+  const sum = (i: number) => {
+    let found = NaN;
+    for (const n of scene.nodesOf(i)) if (!Number.isNaN(numbers[n])) found = Number.isNaN(found) ? numbers[n] : Math.max(found, numbers[n]);
+    return found;
+  };
+  const colors = scene.kind.map((_, i) => {
+    const v = sum(i);
+    return Number.isNaN(v) ? theme.missing : tone(v === Infinity ? 1 : at(v));
+  });
+  const show = (v: number) => `${unit === "B" || !unit ? count(v) : number(v)}${unit && unit !== "B" ? ` ${unit}` : unit}`;
+  return {
+    color: (i) => colors[i], value, show, note,
+    legend: () => {
+      const stops = Array.from({ length: 12 }, (_, i) => tone(i / 11)).join(",");
+      return el("div", {},
+        el("h4", {}, title),
+        any ? el("div", { class: "ramp", style: `background:linear-gradient(90deg,${stops})` }) : null,
+        any ? el("div", { class: "ends" }, el("span", {}, show(least)), el("span", {}, scale === "log" ? "log" : ""), el("span", {}, show(top))) : el("div", { class: "soft" }, "No node has a value."),
+        any < numbers.length ? el("div", { class: "keys" }, el("span", {}, el("i", { style: `background:${theme.missing}` }), `none (${numbers.length - any})`)) : null,
+        note ? el("div", { class: "soft" }, note) : null);
+    },
+  };
+}

@@ -1,0 +1,192 @@
+"""The graph view's bench: `python -m tests.bench.view [--nodes 1000 10000 50000] [--netron 10000] [--json FILE]`.
+
+In headless Chromium, on the same files: from running the cell (in JupyterLab) to the drawn graph, frame times while
+panning and zooming, memory of the browser; and Netron, from navigation to the drawn graph. Ratios are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import graphs  # noqa: E402
+import ui_browser  # noqa: E402
+
+VIEW = "document.querySelector('.wbg').view"
+FRAMES = """async ([where, seconds]) => {
+  const v = document.querySelector('.wbg').view, frames = [], {x, y, k} = v.whole();
+  const near = {x: v.scene.width / 2, y: v.scene.height / 2, k: 0.8}, middle = {...near, k: 0.35};
+  const camera = {all: {x, y, k}, near, middle}[where], start = performance.now();
+  let last = start;
+  for (let i = 0; performance.now() - start < seconds * 1000; i++) {
+    const t = Math.sin(i / 20);
+    v.aim({x: camera.x + 100 * t / camera.k, y: camera.y + 300 * t / camera.k, k: camera.k * (1 + 0.25 * t)}, true);
+    await new Promise(requestAnimationFrame);
+    const now = performance.now();
+    frames.push(now - last);
+    last = now;
+  }
+  return frames.slice(5);
+}"""
+
+
+class Peak:
+    """Highest memory (proportional share, bytes) of the renderers below this process."""
+
+    def __init__(self) -> None:
+        self.bytes, self._on = 0, True
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while self._on:
+            self.bytes = max(self.bytes, self.now())
+            time.sleep(0.2)
+
+    @staticmethod
+    def now() -> int:
+        most = 0
+        for child in psutil.Process().children(recursive=True):
+            try:
+                if "--type=renderer" in child.cmdline():
+                    most = max(most, child.memory_full_info().pss)
+            except psutil.Error:
+                continue
+        return most
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bytes = max(self.bytes, self.now())
+        self._on = False
+        self._thread.join()
+
+
+def frames(page, where: str) -> dict[str, float]:
+    """Milliseconds per frame while the view moves."""
+    found = page.evaluate(FRAMES, [where, 3])
+    return {"p50": statistics.median(found), "p95": statistics.quantiles(found, n=20)[-1]}
+
+
+def ours(model: Path, folder: Path) -> dict:
+    """The view in a cell of JupyterLab; the model is loaded by an earlier cell."""
+    ui_browser.write_notebook(
+        folder / "bench.ipynb",
+        f"import workbench as wb\nimport workbench.widgets\nm = wb.load({str(model)!r})\nprint('loaded')",
+        "m.view()",
+    )
+    with ui_browser.lab(folder) as address, ui_browser.browser() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        ui_browser.open_notebook(page, address, "bench.ipynb")
+        base = Peak.now()
+        ui_browser.run_cell(page, 0)
+        page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget.content.widgets[0].outputArea.node.innerText"
+            ".includes('loaded')",
+            timeout=60_000,
+        )
+        with Peak() as peak:
+            ui_browser.run_cell(page, 1)
+            page.wait_for_selector(".wbg[data-state=ready]", timeout=120_000)
+            drawn = page.evaluate(
+                "performance.getEntriesByName('workbench-drawn')[0].startTime - window.started"
+            )
+            page.wait_for_function(f"() => !!{VIEW}.data.macs", timeout=120_000)
+            moving = {where: frames(page, where) for where in ("near", "middle", "all")}
+        return {
+            "drawn_s": drawn / 1e3,
+            "frames_ms": moving,
+            "renderer_bytes": peak.bytes,
+            "empty_lab_bytes": base,
+        }
+
+
+@contextmanager
+def netron_server(model: Path):
+    """Netron's own server."""
+    port = ui_browser.free_port()
+    start = f"netron.start({str(model)!r}, address=('127.0.0.1', {port}), browse=False)"
+    code = f"import netron, time; {start}; time.sleep(1e6)"
+    server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/").close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def netron(model: Path) -> dict:
+    """Netron on the same file, from navigation to the graph."""
+    with netron_server(model) as address, ui_browser.browser() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.context.add_cookies([{"name": "consent", "value": str(int(time.time())), "url": address}])
+        with Peak() as peak:
+            start = time.monotonic()
+            page.goto(address)
+            page.wait_for_selector("#canvas .node, #target .node", state="attached", timeout=600_000)
+            # nodes are placed when the layout is done
+            page.wait_for_selector("body.default", state="attached", timeout=600_000)
+            drawn = time.monotonic() - start
+        return {"drawn_s": drawn, "renderer_bytes": peak.bytes}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.view", description=__doc__)
+    parser.add_argument("--nodes", type=int, nargs="*", default=[1000, 10000, 50000])
+    parser.add_argument(
+        "--netron", type=int, nargs="*", default=[1000, 10000], help="sizes given to Netron too"
+    )
+    parser.add_argument("--kind", choices=["masked", "moe", "plain"], default="masked")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if options.netron and importlib.util.find_spec("netron") is None:
+        raise SystemExit("netron is missing: pip install netron, or give --netron without sizes")
+    results = {}
+    print(
+        f"{'nodes':>6}  {'drawn s':>8} {'renderer MB':>11}  p95 frame ms near/middle/all   "
+        f"{'Netron s':>8} {'MB':>6}  ratios"
+    )
+    for nodes in options.nodes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            model = folder / f"{options.kind}{nodes}.onnx"
+            model.write_bytes(graphs.transformer(nodes, options.kind).SerializeToString())
+            row = results[nodes] = {"view": ours(model, folder)}
+            view = row["view"]
+            p95 = "/".join(f"{view['frames_ms'][w]['p95']:.0f}" for w in ("near", "middle", "all"))
+            line = f"{nodes:>6}  {view['drawn_s']:>8.2f} {view['renderer_bytes'] / 1e6:>11.0f}  {p95:<29}"
+            if nodes in options.netron:
+                row["netron"] = peer = netron(model)
+                faster = peer["drawn_s"] / view["drawn_s"]
+                smaller = peer["renderer_bytes"] / view["renderer_bytes"]
+                line += f" {peer['drawn_s']:>8.1f} {peer['renderer_bytes'] / 1e6:>6.0f}"
+                line += f"  {faster:.0f}x faster, {smaller:.1f}x smaller"
+            print(line, flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

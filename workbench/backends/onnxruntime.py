@@ -134,18 +134,18 @@ class Runtime:
         known = loaded.shapes.get(key) or (expected if expected and not loaded.varying else {})
         if not known and not _beyond_numpy(loaded, feeds):
             results = dict(zip(names, loaded.session.run(names, feeds), strict=True))
-            if not loaded.varying and all(isinstance(a, np.ndarray) for a in results.values()):
-                loaded.shapes[key] = {
-                    n: a.shape for n, a in results.items() if a.size and a.dtype.kind != "O"
-                }
-            return results
-        try:
-            return self._bound(loaded, feeds, names, known, place)
-        except Exception:
-            if not known:
-                raise
-            loaded.shapes, loaded.varying = {}, True
-            return self.run(loaded, feeds, names, place)
+        else:
+            try:
+                results = self._bound(loaded, feeds, names, known, place)
+            except Exception:
+                if not known:
+                    raise
+                loaded.shapes, loaded.varying = {}, True
+                return self.run(loaded, feeds, names, place)
+        if key not in loaded.shapes and not loaded.varying:
+            arrays = ((n, a) for n, a in results.items() if isinstance(a, np.ndarray))
+            loaded.shapes[key] = {n: a.shape for n, a in arrays if a.size and a.dtype.kind != "O"}
+        return results
 
     def profile(
         self, loaded: Loaded, feeds: dict[str, np.ndarray], runs: int = 0, finish: bool = False

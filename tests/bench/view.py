@@ -142,14 +142,36 @@ def netron(model: Path) -> dict:
     with netron_server(model) as address, ui_browser.browser() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.context.add_cookies([{"name": "consent", "value": str(int(time.time())), "url": address}])
+        crashed = False
         with Peak() as peak:
             start = time.monotonic()
-            page.goto(address)
-            page.wait_for_selector("#canvas .node, #target .node", state="attached", timeout=600_000)
-            # nodes are placed when the layout is done
-            page.wait_for_selector("body.default", state="attached", timeout=600_000)
+            try:
+                page.goto(address)
+                page.wait_for_selector("#canvas .node, #target .node", state="attached", timeout=600_000)
+                # nodes are placed when the layout is done
+                page.wait_for_selector("body.default", state="attached", timeout=600_000)
+            except browser_error() as error:
+                if "crashed" not in str(error):
+                    raise
+                crashed = True
             drawn = time.monotonic() - start
-        return {"drawn_s": drawn, "renderer_bytes": peak.bytes}
+        return {"drawn_s": drawn, "renderer_bytes": peak.bytes, "crashed": crashed}
+
+
+def browser_error() -> type[Exception]:
+    """What Playwright raises."""
+    from playwright.sync_api import Error
+
+    return Error
+
+
+def versus(view: dict, peer: dict) -> str:
+    """Netron's figures, and the ratios to ours; what it used until then when its page crashed."""
+    text = f" {peer['drawn_s']:>8.1f} {peer['renderer_bytes'] / 1e6:>6.0f}"
+    if peer["crashed"]:
+        return f"{text}  Netron's page crashed by then"
+    faster = peer["drawn_s"] / view["drawn_s"]
+    return f"{text}  {faster:.0f}x faster, {peer['renderer_bytes'] / view['renderer_bytes']:.1f}x smaller"
 
 
 def main() -> None:
@@ -177,13 +199,11 @@ def main() -> None:
             view = row["view"]
             p95 = "/".join(f"{view['frames_ms'][w]['p95']:.0f}" for w in ("near", "middle", "all"))
             line = f"{nodes:>6}  {view['drawn_s']:>8.2f} {view['renderer_bytes'] / 1e6:>11.0f}  {p95:<29}"
+            print(line, end="", flush=True)
             if nodes in options.netron:
                 row["netron"] = peer = netron(model)
-                faster = peer["drawn_s"] / view["drawn_s"]
-                smaller = peer["renderer_bytes"] / view["renderer_bytes"]
-                line += f" {peer['drawn_s']:>8.1f} {peer['renderer_bytes'] / 1e6:>6.0f}"
-                line += f"  {faster:.0f}x faster, {smaller:.1f}x smaller"
-            print(line, flush=True)
+                print(versus(view, peer), end="")
+            print(flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

@@ -234,10 +234,12 @@ def test_a_browser_draws_the_figures_and_runs_no_name(written, tmp_path):
         "--virtual-time-budget=20000",
         "--dump-dom",
     ]
-    done = subprocess.run([*command, written.as_uri()], capture_output=True, text=True, timeout=120)
-    dom = done.stdout
-    found = Read(dom[: dom.index("<script")])
-    drawn = [attrs for attrs in found.all("div") if "js-plotly-plot" in attrs.get("class", "")]
+    for _ in range(3):  # on a busy machine the browser may write the page before all is drawn
+        dom = subprocess.run([*command, written.as_uri()], capture_output=True, text=True, timeout=120).stdout
+        found = Read(dom[: dom.index("<script")])
+        drawn = [attrs for attrs in found.all("div") if "js-plotly-plot" in attrs.get("class", "")]
+        if len(drawn) == 7:
+            break
     assert len(drawn) == 7  # three more are folded away
     assert "<title>owned" not in dom and "img" not in [tag for tag, _ in found.elements]
     assert re.search(r'<html[^>]* data-theme="(light|dark)"', dom)

@@ -49,11 +49,9 @@ def blame(comparison: Comparison, n: int) -> pd.DataFrame:
                 effect = _distance(right, rerun.on_reference(worker, known, outputs))
                 rows.append((record, effect, _share(effect, total)))
     rows.sort(key=lambda row: -row[2] if not math.isnan(row[2]) else 0.0)
-    columns = ["node", "op_type", "tensor", "local_snr_db", "local_max_abs", "output_error", "share"]
-    values = [
-        (r["node"], r["op_type"], r["tensor"], r["local_snr_db"], r["local_max_abs"], effect, share)
-        for r, effect, share in rows
-    ]
+    kept = ["node", "op_type", "tensor", "local_snr_db", "local_max_abs"]
+    columns = [*kept, "output_error", "share", "judged"]
+    values = [(*(r[k] for k in kept), effect, share, rerun.judged(r["tensor"])) for r, effect, share in rows]
     return pd.DataFrame(values, columns=columns).set_index("node")
 
 
@@ -179,7 +177,8 @@ def _causes(comparison: Comparison) -> list[str]:
     table = table[table.share >= 0.01]
     if table.empty:
         return ["No single node causes 1 % or more of the output's error."]
-    parts = [
-        f"{row.op_type} node {name!r} makes {min(row.share, 9.99):.0%}" for name, row in table.iterrows()
-    ]
+    parts = []
+    for name, row in table.iterrows():
+        more = f" (with the {row.judged - 1} before it that the reference lacks)" if row.judged > 1 else ""
+        parts.append(f"{row.op_type} node {name!r}{more} makes {min(row.share, 9.99):.0%}")
     return [f"Taken alone, {', '.join(parts)} of the output's squared error."]

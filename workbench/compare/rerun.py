@@ -110,6 +110,12 @@ class Rerun:
                     stack.append(plan.candidate.producer[name])
         return list(found)
 
+    def judged(self, tensor: str) -> int:
+        """How many of the candidate's nodes the local run of a reference tensor consists of, constants left out."""
+        other = self.plan.pairs[tensor]
+        nodes = self.plan.candidate.needed([other], self._layer(other))
+        return sum(not node.constant for node in nodes)
+
     def _dtypes(self, worker: Worker, feed: Values, tensors: Sequence[str]) -> dict[str, str]:
         values = self.on_candidate(worker, self.for_candidate(feed), tensors)
         return {name: value.dtype.name for name, value in values.items()}

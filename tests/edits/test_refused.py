@@ -229,6 +229,18 @@ def test_a_wrong_input_shape_names_what_does_not_fit():
         wb.load(proto()).set_input("x", ("n", 5))
 
 
+def test_a_word_that_the_operator_does_not_know_is_refused(real_model):
+    m = wb.load(real_model("mtcnn_onet"))
+    conv = m.nodes.index[m.nodes["op_type"] == "Conv"][0]
+    before = content(m)
+    with pytest.raises(EditError) as caught:
+        m.set_attribute(conv, "auto_pad", "text")
+    assert str(caught.value) == (
+        f"node {conv!r} (Conv), attribute 'auto_pad': got 'text', expected one of NOTSET, SAME_UPPER, SAME_LOWER, VALID"
+    )
+    assert content(m) == before
+
+
 def test_an_error_in_an_edit_itself_leaves_the_graph_alone(monkeypatch):
     from workbench.edits.types import Types
 

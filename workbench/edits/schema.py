@@ -29,6 +29,18 @@ _KINDS = {
 }  # fmt: skip
 
 
+_RNN = ("forward", "reverse", "bidirectional")
+_WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("", "auto_pad"): ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"),
+    ("RNN", "direction"): _RNN,
+    ("GRU", "direction"): _RNN,
+    ("LSTM", "direction"): _RNN,
+    ("BitShift", "direction"): ("LEFT", "RIGHT"),
+    ("DepthToSpace", "mode"): ("DCR", "CRD"),
+}
+"""(operator, or '' for any; attribute) -> the words that it takes, which schemas tell in prose only."""
+
+
 def schema_of(node: ir.Node, draft: Draft) -> onnx.defs.OpSchema | None:
     """The schema that holds for a node; None for custom operators and calls of functions."""
     if (node.domain, node.op_type, node.overload) in draft.model.functions:
@@ -87,6 +99,11 @@ def check_node(node: ir.Node, draft: Draft) -> None:
             raise EditError(
                 f"{label}, attribute {name!r}: got {_KINDS.get(attribute.type.name, attribute.type.name)}, "
                 f"expected {_KINDS.get(wanted, wanted)}; give a value of that kind"
+            )
+        words = _WORDS.get((node.op_type, name)) or _WORDS.get(("", name))
+        if words and not node.domain and not attribute.is_ref() and attribute.value not in words:
+            raise EditError(
+                f"{label}, attribute {name!r}: got {attribute.value!r}, expected one of {', '.join(words)}"
             )
     for name, wanted in schema.attributes.items():
         if wanted.required and name not in node.attributes:

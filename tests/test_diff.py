@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-import graphs
 import numpy as np
 import onnx
 import pytest
+import wide_graphs as graphs
 from edits.small import proto
 
 import workbench as wb

@@ -20,7 +20,7 @@ from pathlib import Path
 import onnx
 
 import workbench as wb
-from tests import graphs
+from tests import wide_graphs as graphs
 
 GB = 1 << 30
 LIMIT = 20.0  # ms for one edit, with 10,000 nodes

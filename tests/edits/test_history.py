@@ -6,9 +6,9 @@ import gc
 import json
 import runpy
 
-import graphs
 import numpy as np
 import pytest
+import wide_graphs as graphs
 from edits.random_edits import content, draft_of
 from edits.small import proto
 

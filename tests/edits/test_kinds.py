@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import graphs
 import numpy as np
 import onnx
 import pytest
+import wide_graphs as graphs
 from edits.random_edits import content, runs
 from edits.small import proto, tail
 

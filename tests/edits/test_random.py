@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import graphs
 import pytest
+import wide_graphs as graphs
 from edits.random_edits import content, walk
 from edits.small import proto
 

@@ -3,8 +3,8 @@
     python -m tests.bench.watch [--json FILE] [--interval SECONDS] -- COMMAND …
 
 Memory is the sum of PSS (proportional set size, /proc/PID/smaps_rollup) over the command and all its
-descendants: a page that several processes share is counted once in total. It is sampled every 20 ms, less
-often where looking takes long (it may take a fifth of one core); the peak is the largest sum that was seen.
+descendants: a page that several processes share is counted once in total. It is sampled every 20 ms while the
+tree is near its largest resident size (which costs little to ask for); the peak is the largest sum that was seen.
 Descendants that lose their parent stay in the tree (they are adopted): a process that the command leaves
 behind is found, reported and ended. Linux only.
 """
@@ -36,6 +36,7 @@ class Watched:
     seconds: float
     cpu_seconds: float  # of all processes of the tree together
     peak_bytes: int
+    peak_resident_bytes: int  # shared pages counted in each process that has them
     samples: int
     sampling_share: float  # of one core, spent on looking
     most_processes: int
@@ -77,6 +78,13 @@ def pss(pid: int) -> int:
     return 0
 
 
+def resident(pid: int) -> int:
+    """Resident set size of a process, in bytes; 0 when it is gone."""
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return 0
+
+
 def _shm() -> set[str]:
     with contextlib.suppress(OSError):
         return set(os.listdir("/dev/shm"))
@@ -100,28 +108,34 @@ def watch(command: list[str], *, interval: float = 0.02, timeout: float | None =
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     shm, started = _shm(), time.perf_counter()
-    peak = samples = most = 0
-    spent, ended = 0.0, None
+    peak = samples = most = highest = 0
+    spent, rest, ended = 0.0, 0.0, None
     process = subprocess.Popen(command, **popen)
     while ended is None:
         begun = time.perf_counter()
         tree = descendants(os.getpid())
-        peak, most, samples = max(peak, sum(map(pss, tree))), max(most, len(tree)), samples + 1
+        most, together = max(most, len(tree)), sum(map(resident, tree))
+        highest = max(highest, together)
+        if (
+            begun >= rest and together >= 0.9 * highest
+        ):  # resident size is quick to ask for: PSS only near its peak
+            peak, samples = max(peak, sum(map(pss, tree))), samples + 1
+            rest = 2 * time.perf_counter() - begun  # as long as the look took
         spent += time.perf_counter() - begun
         if timeout and begun - started > timeout:
             for pid in tree:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            took = time.perf_counter() - begun
-            process.wait(max(interval - took, 4 * took))  # no more than a fifth of one core
+            process.wait(max(interval - (time.perf_counter() - begun), 0.001))
             ended = time.perf_counter()
     left = _end_what_is_left()
     seconds = ended - started
     gone = sorted(_shm() - shm)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = used.ru_utime + used.ru_stime
-    return Watched(process.returncode, seconds, cpu, peak, samples, spent / seconds, most, left, gone)
+    share = spent / seconds
+    return Watched(process.returncode, seconds, cpu, peak, highest, samples, share, most, left, gone)
 
 
 def _end_what_is_left() -> list[str]:

@@ -31,7 +31,6 @@ class Piece:
         nodes: in execution order.
         reads: (name in the piece, tensor of the track) of what flows in, weights left out.
         outputs: tensors that something outside the piece wants.
-        renamed: for the local track, tensor of the candidate -> its name in the piece when read from the reference.
     """
 
     track: str
@@ -39,7 +38,11 @@ class Piece:
     nodes: list[Node] = field(default_factory=list)
     reads: dict[str, str] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
-    renamed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """For the local track: tensor of the candidate -> its name in the piece when read from the reference."""
+        return {name: inner for inner, name in self.reads.items() if inner != name}
 
     @property
     def constant(self) -> bool:
@@ -267,7 +270,6 @@ def _add(
         piece.nodes.append(node)
         for name in node.inputs:
             if track == "local" and name in back:
-                piece.renamed[name] = prefix + name
                 piece.reads[prefix + name] = name
                 _until(plan, "reference", back[name], key)
             elif name in graph.inputs:

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from workbench.backends import Worker
+from workbench.backends import Worker, process
 from workbench.errors import BackendCrashed, BackendFailed, BackendNotInstalled, BackendTimeout
 
 
@@ -208,7 +208,7 @@ def test_ctrl_c_ends_the_run_and_leaves_no_process(tmp_path, busy):
     (tmp_path / "m.onnx").write_bytes(endless())
     script = f"""
 import signal, sys, time, numpy as np
-from workbench.backends import Worker
+from workbench.backends import Worker, process
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 w = Worker("onnxruntime"); s = w.load(open({str(tmp_path / "m.onnx")!r}, "rb").read(), name="net"); s.description
 print(w.pid, flush=True)
@@ -236,7 +236,7 @@ def test_a_killed_notebook_leaves_no_process(tmp_path):
     (tmp_path / "m.onnx").write_bytes(endless())
     script = f"""
 import numpy as np
-from workbench.backends import Worker
+from workbench.backends import Worker, process
 w = Worker("onnxruntime"); s = w.load(open({str(tmp_path / "m.onnx")!r}, "rb").read()); s.description
 s.submit({{"x": w.store(np.ones(1, "f4"))}})
 print(w.pid, flush=True)
@@ -258,6 +258,21 @@ def test_closing_twice_and_using_after(worker):
     worker.close()
     with pytest.raises(BackendCrashed, match="was closed"):
         session.run({"x": np.ones(1, "f4")})
+
+
+def test_the_next_worker_is_not_heard_by_the_last_ones_listener(monkeypatch):
+    listen = process._listen
+
+    def slow(*arguments):
+        listen(*arguments)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(process, "_listen", slow)
+    before = set(threading.enumerate())
+    with Worker("onnxruntime"):
+        during = set(threading.enumerate()) - before
+    assert len(during) == 1
+    assert not any(thread.is_alive() for thread in during), "it would read from a descriptor given anew"
 
 
 def test_external_weights_are_read_in_place(worker, tmp_path):

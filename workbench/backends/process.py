@@ -102,7 +102,8 @@ class Worker:
             for fd in (life, *regions):
                 os.close(fd)
         self._pipe = ours
-        threading.Thread(target=_listen, args=(ours, self._arrived), daemon=True).start()
+        self._listener = threading.Thread(target=_listen, args=(ours, self._arrived), daemon=True)
+        self._listener.start()
 
     @property
     def version(self) -> str:
@@ -223,13 +224,13 @@ class Worker:
         phase, model = self._current()
         try:
             code = self._process.wait(5)
+            how = f"exit status {code}"
+            if code < 0:
+                how = signal.Signals(-code).name
+                if -code == signal.SIGKILL:
+                    how += ", most likely out of memory"
         except subprocess.TimeoutExpired:
-            code = 0
-        how = f"exit status {code}"
-        if code < 0:
-            how = signal.Signals(-code).name
-            if -code == signal.SIGKILL:
-                how += ", most likely out of memory"
+            how = "its process still runs, but closed the connection"
         self._stderr.seek(0)
         said = self._stderr.read()[-2000:].decode(errors="replace").strip()
         return BackendCrashed(
@@ -246,6 +247,8 @@ class Worker:
         self._dead = why
         self._process.kill()
         self._process.wait()
+        if self._listener is not threading.current_thread():
+            self._listener.join()  # else it might read on from a descriptor that the next worker has been given
         os.close(self._lifeline)
         self._pipe.close()
         self._stderr.close()

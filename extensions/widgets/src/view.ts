@@ -7,12 +7,24 @@ import { help } from "./help";
 import { Inspector } from "./inspector";
 import { Minimap } from "./minimap";
 import { type Coloring, coloring, OVERLAYS } from "./overlay";
-import { place, type Placed } from "./place";
+import type { place, Placed } from "./place";
 import { Pointer } from "./pointer";
 import { type Camera, NEAR, Renderer } from "./render";
 import { GROUP, NODE, Scene } from "./scene";
 import css from "./style.css";
 import workerText from "worker:./worker.ts";
+
+// the layout is in the bundle once, as text: what the worker runs, and what this page imports
+let url = "";
+const layoutUrl = () => (url ||= URL.createObjectURL(new Blob([workerText], { type: "text/javascript" })));
+let here: typeof place | undefined;
+const placeHere = async (levels: Scene["levels"]): Promise<Placed> => {
+  if (!here) {
+    await import(/* @vite-ignore */ layoutUrl());
+    here = (self as unknown as { workbenchPlace: typeof place }).workbenchPlace;
+  }
+  return here(levels);
+};
 
 export class View {
   readonly root: HTMLElement;
@@ -175,7 +187,7 @@ export class View {
   private async arrange(earlier?: Map<string, number>): Promise<Scene> {
     const scene = new Scene(this.data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide }, earlier);
     // the page itself is quicker for what is small: no copy, no start of a worker
-    const placed = scene.kind.length < 1500 ? place(scene.levels) : await this.placeAside(scene);
+    const placed = scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
     scene.finish(placed.out, placed.sizes);
     return scene;
   }
@@ -183,9 +195,9 @@ export class View {
   private placeAside(scene: Scene): Promise<Placed> {
     if (!this.worker) {
       try {
-        this.worker = new Worker(URL.createObjectURL(new Blob([workerText], { type: "text/javascript" })));
+        this.worker = new Worker(layoutUrl());
       } catch {
-        return Promise.resolve(place(scene.levels)); // a page whose policy forbids workers
+        return placeHere(scene.levels); // a page whose policy forbids workers
       }
       this.worker.onmessage = ({ data }) => {
         const job = this.jobs.get(data.id);

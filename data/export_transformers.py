@@ -1,7 +1,7 @@
 """Makes data/onnx/{bert,gpt2,llama}_tiny_*.onnx: small transformers with random weights, as exporters write them.
 
 Run it with torch, onnxscript and transformers installed: ``python data/export_transformers.py [FOLDER]``. Nothing is
-downloaded. ``script``: the TorchScript exporter with its decompositions (operator set 14: LayerNorm and GELU in pieces);
+downloaded. ``script``: the TorchScript exporter (operator set 14: LayerNorm and GELU in pieces);
 ``dynamo``: torch.export, operator set 18, attention by scaled_dot_product_attention.
 """
 

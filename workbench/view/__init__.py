@@ -14,6 +14,7 @@ from .columns import (
     shapes,
     unpack,
 )
+from .merged import kept, merged
 from .overlay import Overlay, overlay
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "attribute_text",
     "columns",
     "held",
+    "kept",
+    "merged",
     "overlay",
     "shape_text",
     "shapes",

@@ -13,6 +13,7 @@ from ..edits.notes import SCOPE
 from ..model import Model, scopes
 from ..model.info import DTYPES
 from ..model.scopes import GraphLike
+from .origin import made_by
 
 INPUT, WEIGHT, ACTIVATION = 0, 1, 2
 """Kinds of tensors: fed to its graph; a constant (initializer or Constant node); made by a node."""
@@ -49,6 +50,7 @@ class Builder:
         self.dims: Table = old.dims if old else Table("")
         self.ops: Table = old.ops if old else Table()
         self.attributes: Table = old.attributes if old else Table("")
+        self.made: Table = old.made if old else Table("")
         self.tree: list[list[Any]] = old.tree if old else [[-1, ""]]
         self.paths: dict[tuple[str, ...], int] = old.paths if old else {(): 0}
         self._rows: dict[ir.Node, tuple[Any, ...]] = old._rows if old else {}
@@ -109,7 +111,8 @@ class Builder:
         """The part of the columns that JSON holds."""
         names = [node.name or "" for node in self.nodes]
         self._own()
-        return {
+        made = {"made": list(self.made.rows)} if len(self.made.rows) > 1 else {}
+        return made | {
             "name": self.model.name,
             "nodes": names,
             "tensors": [value.name or "" for value in self.values],
@@ -123,10 +126,11 @@ class Builder:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The part of the columns that is numbers."""
-        rows = np.array([self._row(node) for node in self.nodes], np.int32).reshape(-1, 3)
+        rows = np.array([self._row(node) for node in self.nodes], np.int32).reshape(-1, 4)
         facts = np.array([self._fact(value) for value in self.values], np.int32).reshape(-1, 2)
         starts = np.array([(0, 0), *self._starts], np.int32)
-        return {
+        made = {"node.made": rows[:, 3]} if len(self.made.rows) > 1 else {}
+        return made | {
             "node.op": rows[:, 0],
             "node.graph": np.array(self._where, np.int32),
             "node.scope": rows[:, 1],
@@ -142,14 +146,15 @@ class Builder:
             "tensor.shape": facts[:, 1],
         }
 
-    def _row(self, node: ir.Node) -> tuple[int, int, int]:
-        """(operator, module, attributes) of a node, by number."""
+    def _row(self, node: ir.Node) -> tuple[int, int, int, int]:
+        """(operator, module, attributes, what made it) of a node, by number."""
         held, noted = node.attributes.data, node.metadata_props
         given = tuple(held.values()) if held else ()
         seen = (node.name, node.op_type, node.domain, given, tuple(noted.items()) if noted else ())
         known = self._rows.get(node)
         if known is None or known[0] != seen:
-            row = (self.ops(f"{node.op_type}\0{node.domain}"), self._scope(node), self._words(node))
+            op = self.ops(f"{node.op_type}\0{node.domain}")
+            row = (op, self._scope(node), self._words(node), self.made(made_by(node)))
             known = self._rows[node] = (seen, row)
         return known[1]
 
@@ -283,9 +288,8 @@ def attribute_text(attribute: ir.Attr, longest: int = 80) -> str:
 def module_path(node: ir.Node) -> tuple[str, ...]:
     """The modules that a node is in, outermost first.
 
-    From what ``set_scope`` wrote, from ``pkg.torch.onnx.name_scopes`` (torch's exporter), from ``namespace``, or from a
-    name like
-    ``/layers.0/attention/MatMul``.
+    From ``workbench.scope`` (``m.set_scope``), from ``pkg.torch.onnx.name_scopes`` (what torch's exporter writes),
+    from ``namespace``, or from a name like ``/layers.0/attention/MatMul``.
     """
     stated = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
     if stated.startswith("[") and SCOPE not in node.metadata_props:

@@ -39,7 +39,8 @@ class Columns:
         arrays: per node ``node.op``, ``node.graph``, ``node.scope``, ``node.attributes``, ``node.in`` and
             ``node.out`` (tensors; -1 where one is left out) with ``node.in.start``, ``node.out.start``; per
             tensor ``tensor.kind``, ``tensor.producer``, ``tensor.graph``, ``tensor.dtype``, ``tensor.shape``;
-            once known ``node.macs``, ``node.bytes`` (NaN: unknown).
+            once known ``node.macs``, ``node.bytes`` (NaN: unknown); if fusions, plugins or edits made any of
+            the nodes ``node.made``, a place in ``header["made"]``.
         builder: what made them of a model; not packed.
     """
 

@@ -16,7 +16,7 @@ import numpy as np
 from .columns import VERSION, Columns
 
 LISTS = ("nodes", "tensors")
-TABLES = ("ops", "attributes", "shapes", "dtypes", "scopes")
+TABLES = ("ops", "attributes", "shapes", "dtypes", "scopes", "made")
 MOVES = {"node.in": "tensors", "node.out": "tensors", "tensor.producer": "nodes"}
 """Arrays of numbers, and of which list."""
 Splice = tuple[int, int, Any]
@@ -27,7 +27,7 @@ def patch(old: Columns, new: Columns) -> Columns | None:
     """What makes the new columns of the old ones; None when the tables differ, so that all has to be sent."""
     lists: dict[str, Any] = {}
     for name in TABLES:
-        was, now = old.header[name], new.header[name]
+        was, now = old.header.get(name, []), new.header.get(name, [])
         if now[: len(was)] != was:
             return None
         if len(now) > len(was):
@@ -61,7 +61,8 @@ def patched(old: Columns, change: Columns) -> Columns:
     header = {**old.header, "name": change.header["name"]}
     header |= {"graphs": change.header.get("graphs", old.header["graphs"])}
     for name in TABLES:
-        header[name] = [*old.header[name], *lists.get(name, [])]
+        rows = [*old.header.get(name, []), *lists.get(name, [])]
+        header |= {name: rows} if rows else {}
     for name, (start, removed, rows) in splices.items():
         header[name] = [*old.header[name][:start], *rows, *old.header[name][start + removed :]]
     names = {*old.arrays, *change.header["spliced"]} - set(change.header["gone"])

@@ -15,7 +15,7 @@ import json
 import os
 import weakref
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,31 +192,6 @@ def _steps(draft: Draft, edit: Edit) -> tuple[list[Any], tuple[ir.Node, ...], tu
     done = draft.log, tuple(draft.touched), tuple(draft.retyped)
     draft.start()
     return done
-
-
-def changed(old: Model, new: Model) -> tuple[set[ir.Node], dict[ir.Value, Any]] | None:
-    """What edits, undone or done, changed between two models that share a graph; None for any others.
-
-    Returns:
-        (nodes with other attributes or inputs, value -> its type in the new model as a TypeProto, None: unknown).
-        Nodes and values that are only in one of them need not be among these.
-    """
-    if old.version is None or new.version is None or old.version.line is not new.version.line:
-        return (set(), {}) if old is new else None
-    between = set(_chain(old.version)) ^ set(_chain(new.version))
-    new.version.graph()
-    types = new.version.line.draft.types
-    return (
-        {node for version in between for node in version.touched},
-        {value: types.of(value) for version in between for value in version.retyped},
-    )
-
-
-def _chain(version: Version) -> Iterator[Version]:
-    node: Version | None = version
-    while node is not None:
-        yield node
-        node = node.parent
 
 
 class History:

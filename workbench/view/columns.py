@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..edits.history import changed
+from ..edits.changes import changed
 from ..model import Model, TensorInfo
 from ..model.info import from_type
 from ..model.scopes import within

@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ..edits.notes import SCOPE
 from ..model import Model, TensorInfo
 from ..model.info import DTYPES
 from ..model.scopes import scopes, within
+from .origin import made_by
 
 VERSION = 1
 INPUT, WEIGHT, ACTIVATION = 0, 1, 2
@@ -56,7 +58,8 @@ class Columns:
         arrays: per node ``node.op``, ``node.graph``, ``node.scope``, ``node.attributes``, ``node.in`` and
             ``node.out`` (tensors; -1 where one is left out) with ``node.in.start``, ``node.out.start``; per
             tensor ``tensor.kind``, ``tensor.producer``, ``tensor.graph``, ``tensor.dtype``, ``tensor.shape``;
-            once known ``node.macs``, ``node.bytes`` (NaN: unknown).
+            once known ``node.macs``, ``node.bytes`` (NaN: unknown); if fusions, plugins or edits made any of
+            the nodes ``node.made``, a place in ``header["made"]``.
         keys: of each tensor, as in ``Model.tensors``; not packed.
         values: of each tensor, the ``onnx_ir.Value``; not packed.
     """
@@ -168,6 +171,7 @@ class _Builder:
         self.dtype, self.shape = [], []  # type: list[int], list[int]
         self.numbers: dict[int, int] = {}
         self.dtypes, self.dims, self.ops, self.attributes = Table(""), Table(""), Table(), Table("")
+        made, makers = Table(""), []  # type: Table, list[int]
         self.tree, self.paths = [[-1, ""]], {(): 0}  # type: list[list[Any]], dict[tuple[str, ...], int]
         nodes: list[str] = []
         columns: list[tuple[int, int, int, int]] = []
@@ -187,6 +191,7 @@ class _Builder:
                 else:
                     found[node.name or ""] = index = len(nodes)
                     nodes.append(node.name or "")
+                    makers.append(made(made_by(node)))
                     columns.append(
                         (self.ops(f"{node.op_type}\0{node.domain}"), home, self.scope(node), self.words(node))
                     )
@@ -233,6 +238,9 @@ class _Builder:
             self.keys,
             self.values,
         )
+        if len(made.rows) > 1:
+            self.columns.header["made"] = made.rows
+            self.columns.arrays["node.made"] = np.array(makers, np.int32)
 
     def add(self, value: ir.Value, scope: str, home: int, kind: int, producer: int = -1) -> int:
         """Number of a tensor; a tensor of an enclosing graph keeps the number that it has there."""
@@ -348,15 +356,16 @@ def attribute_text(attribute: ir.Attr, longest: int = 80) -> str:
 def module_path(node: ir.Node) -> tuple[str, ...]:
     """The modules that a node is in, outermost first.
 
-    From ``pkg.torch.onnx.name_scopes`` (what torch's exporter writes), from ``namespace``, or from a name like
-    ``/layers.0/attention/MatMul``.
+    From ``workbench.scope`` (``m.set_scope``), from ``pkg.torch.onnx.name_scopes`` (what torch's exporter writes),
+    from ``namespace``, or from a name like ``/layers.0/attention/MatMul``.
     """
+    own = node.metadata_props.get(SCOPE)
     stated = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
-    if stated.startswith("["):
+    if own is None and stated.startswith("["):
         try:
             parts = [str(part) for part in ast.literal_eval(stated) if part]
         except (ValueError, SyntaxError):
             parts = []
         return tuple(parts[:-1])
-    text = node.metadata_props.get("namespace") or (node.name or "").rpartition("/")[0]
+    text = own or node.metadata_props.get("namespace") or (node.name or "").rpartition("/")[0]
     return tuple(part for part in text[:2000].split("/") if part)[:16]

@@ -33,7 +33,7 @@ AT_ONCE = 400
 """Nodes up to which shapes are inferred before the first picture; beyond, after it."""
 PART = 32 << 20
 """Bytes of columns in one message."""
-OVERLAYS = ("op", "dtype", "macs", "bytes")
+OVERLAYS = ("op", "dtype", "macs", "bytes", "origin")
 HIDE = ("identity", "shape")
 
 
@@ -42,9 +42,9 @@ class GraphView(anywidget.AnyWidget):
 
     Args:
         model: a Model, or what ``wb.load`` takes.
-        overlay: what colours the nodes: ``"op"``, ``"dtype"``, ``"macs"``, ``"bytes"``, a Profile (time), a
-            Comparison (error; ``local=True`` for what a layer itself adds), or a mapping of node names to
-            numbers.
+        overlay: what colours the nodes: ``"op"``, ``"dtype"``, ``"macs"``, ``"bytes"``, ``"origin"`` (which fusion,
+            plugin or edit made a node), a Profile (time), a Comparison (error; ``local=True`` for what a layer
+            itself adds), or a mapping of node names to numbers or to words.
         hide: noise to leave out: ``"identity"`` (Identity, Dropout), ``"shape"`` (arithmetic on shapes alone);
             True for both.
         height: of the view, in pixels or as CSS.
@@ -73,7 +73,7 @@ class GraphView(anywidget.AnyWidget):
         self,
         model: Any,
         *,
-        overlay: str | Profile | Comparison | Mapping[str, float] = "op",
+        overlay: str | Profile | Comparison | Mapping[str, Any] = "op",
         local: bool = False,
         hide: bool | Iterable[str] = (),
         height: int | str = 620,
@@ -114,7 +114,7 @@ class GraphView(anywidget.AnyWidget):
         return list(proposal.value)
 
     def overlay(
-        self, source: str | Profile | Comparison | Mapping[str, float] = "op", *, local: bool = False
+        self, source: str | Profile | Comparison | Mapping[str, Any] = "op", *, local: bool = False
     ) -> GraphView:
         """Colour the nodes by something else (see the class); returns the view."""
         if isinstance(source, str):

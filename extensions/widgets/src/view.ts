@@ -7,12 +7,24 @@ import { help } from "./help";
 import { Inspector } from "./inspector";
 import { Minimap } from "./minimap";
 import { type Coloring, coloring, OVERLAYS } from "./overlay";
-import { place, type Placed } from "./place";
+import type { place, Placed } from "./place";
 import { Pointer } from "./pointer";
 import { type Camera, NEAR, Renderer } from "./render";
 import { GROUP, NODE, Scene } from "./scene";
 import css from "./style.css";
 import workerText from "worker:./worker.ts";
+
+// the layout is in the bundle once, as text: what the worker runs, and what this page imports
+let url = "";
+const layoutUrl = () => (url ||= URL.createObjectURL(new Blob([workerText], { type: "text/javascript" })));
+let here: typeof place | undefined;
+const placeHere = async (levels: Scene["levels"]): Promise<Placed> => {
+  if (!here) {
+    await import(/* @vite-ignore */ layoutUrl());
+    here = (self as unknown as { workbenchPlace: typeof place }).workbenchPlace;
+  }
+  return here(levels);
+};
 
 export class View {
   readonly root: HTMLElement;
@@ -44,7 +56,7 @@ export class View {
   private search = el("input", { type: "search", placeholder: "Search  ( / )", title: "Names, operators, tensors, attributes, shapes, data types", "aria-label": "Search the graph", spellcheck: "false" });
   private counter = el("span", { class: "wbg-count", "aria-live": "polite" });
   private overlays = el("select", { "aria-label": "Colour by", title: "Colour by" });
-  private worst = el("button", { title: "Go to the highest value (W)" }, "Worst");
+  private worst = el("button", { title: "Step through what the colours mark, the highest value first (W)" }, "Worst");
   private noiseButton = el("button", { title: "Hide Identity and arithmetic on shapes (H)", "aria-pressed": "false" }, "Hide noise");
   private fold = el("button", { title: "Collapse all modules" }, "Collapse");
   private unfold = el("button", { title: "Expand all modules" }, "Expand");
@@ -132,7 +144,7 @@ export class View {
     this.inspector = new Inspector(this.panel, this.data, this.host, {
       go: (nodes) => this.go(nodes), goTensor: (t) => this.goTensor(t), select: (nodes) => this.select([...nodes]),
       close: () => this.select([]), toggle: (n) => void this.toggle(n), isOpen: (n) => this.opened.has(n),
-      value: (n) => (this.coloring.value && !Number.isNaN(this.coloring.value(n)) ? this.coloring.show!(this.coloring.value(n)) : ""),
+      value: (n) => this.coloring.words(n),
     });
     this.recolor({});
   }
@@ -175,7 +187,7 @@ export class View {
   private async arrange(earlier?: Map<string, number>): Promise<Scene> {
     const scene = new Scene(this.data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide }, earlier);
     // the page itself is quicker for what is small: no copy, no start of a worker
-    const placed = scene.kind.length < 1500 ? place(scene.levels) : await this.placeAside(scene);
+    const placed = scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
     scene.finish(placed.out, placed.sizes);
     return scene;
   }
@@ -183,9 +195,9 @@ export class View {
   private placeAside(scene: Scene): Promise<Placed> {
     if (!this.worker) {
       try {
-        this.worker = new Worker(URL.createObjectURL(new Blob([workerText], { type: "text/javascript" })));
+        this.worker = new Worker(layoutUrl());
       } catch {
-        return Promise.resolve(place(scene.levels)); // a page whose policy forbids workers
+        return placeHere(scene.levels); // a page whose policy forbids workers
       }
       this.worker.onmessage = ({ data }) => {
         const job = this.jobs.get(data.id);
@@ -275,8 +287,10 @@ export class View {
     this.coloring = coloring(this.data, this.scene, this.state, this.theme);
     this.renderer.color = this.coloring.color;
     this.legend.replaceChildren(this.coloring.legend(this.scene));
-    this.worst.hidden = !this.coloring.value;
-    const rows: [string, string][] = [...OVERLAYS];
+    this.renderer.mark = this.coloring.mark;
+    this.worst.hidden = !this.coloring.targets;
+    this.worst.textContent = this.state.overlay === "origin" || this.coloring.mark ? "Next" : "Worst";
+    const rows = OVERLAYS.filter(([name]) => name !== "origin" || this.data.made);
     if (this.state.values) rows.push(["values", this.state.values.header.title]);
     this.overlays.replaceChildren(...rows.map(([value, label]) => {
       const wait = (value === "macs" && !this.data.macs) || (value === "bytes" && !this.data.bytes);
@@ -515,11 +529,9 @@ export class View {
   }
 
   toWorst() {
-    const { value } = this.coloring;
-    if (!value) return;
-    let best = -1;
-    for (let n = 0; n < this.data.nodes; n++) if (!Number.isNaN(value(n)) && (best < 0 || value(n) > value(best))) best = n;
-    if (best >= 0) this.go([best]);
+    const list = this.coloring.targets?.() ?? [];
+    const now = this.selection.length === 1 ? list.indexOf(this.selection[0]) : -1;
+    if (list.length) this.go([list[(now + 1) % list.length]]);
   }
 
   toggleNoise() {
@@ -617,8 +629,7 @@ export class View {
       rows.push(el("b", {}, data.opName(n)), line(data.name(n)));
       for (const t of [...data.outputs(n)].slice(0, 4)) if (t >= 0) rows.push(line(`→ ${data.type(t) || "type not known"}`, false));
       if (data.attributes(n)) rows.push(line(data.attributes(n)));
-      const value = this.coloring.value?.(n);
-      if (value !== undefined && !Number.isNaN(value)) rows.push(line(this.coloring.show!(value), false));
+      for (const words of this.coloring.words(n).split("\n").slice(0, 5)) if (words) rows.push(line(words, false));
       if (data.bodies.has(n)) rows.push(line("double click opens what is inside"));
     } else if (item >= 0 && scene.kind[item] === GROUP) {
       const nodes = scene.nodesOf(item);

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .columns import WEIGHT, Columns, held
+from .build import WEIGHT, held
+from .columns import Columns
 from .overlay import Overlay
 
 CATEGORIES = (

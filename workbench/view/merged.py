@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,17 +34,30 @@ BEFORE = " (before)"
 """What stands behind the name of a removed node when the other model has a node of that name."""
 
 
-def kept(made: Columns) -> Columns:
-    """The columns, with their weights taken now: the values of two versions of one model share a graph."""
-    made.values = [
-        SimpleNamespace(name=value.name, const_value=held(value), producer=lambda: None)  # type: ignore[misc]
+@dataclass
+class Kept(Columns):
+    """Columns that do not depend on the graph any more: two versions of one model share theirs."""
+
+    keys: list[str] = field(default_factory=list)
+    weights: list[Any] = field(default_factory=list)
+
+    @property
+    def values(self) -> list[Any]:
+        """Of each tensor its name and numbers."""
+        return self.weights
+
+
+def kept(made: Columns) -> Kept:
+    """The columns, with their weights taken now."""
+    values = [
+        SimpleNamespace(name=value.name, const_value=held(value), producer=lambda: None)
         for value in made.values
     ]
-    return made
+    return Kept(made.header, made.arrays, None, [made.key(t) for t in range(len(values))], values)
 
 
 def merged(
-    one: Columns, two: Columns, nodes: Mapping[str, str], tensors: Mapping[str, str], rows: Iterable[Sequence[Any]]
+    one: Kept, two: Kept, nodes: Mapping[str, str], tensors: Mapping[str, str], rows: Iterable[Sequence[Any]]
 ) -> tuple[Columns, Overlay]:
     """One graph of two.
 
@@ -62,7 +76,7 @@ def merged(
 
 
 class _Union:
-    def __init__(self, one: Columns, two: Columns, nodes: Mapping[str, str], tensors: Mapping[str, str]):
+    def __init__(self, one: Kept, two: Kept, nodes: Mapping[str, str], tensors: Mapping[str, str]):
         self.one, self.two = one, two
         head = self.header = copy.deepcopy(two.header)
         at = {name: index for index, name in enumerate(two.header["nodes"])}
@@ -151,7 +165,7 @@ class _Union:
         arrays |= self._edges(tensor)
         head = {**self.header}
         head.pop("made", None)
-        return Columns(head, arrays, self.keys, self.values)
+        return Kept(head, arrays, None, self.keys, self.values)
 
     def _edges(self, tensor: np.ndarray) -> dict[str, np.ndarray]:
         """Inputs and outputs of the merged nodes, and what became of each input."""

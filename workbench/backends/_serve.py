@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .memory import Block, Region, dtype_of, uniform
+from .memory import Block, Region, dtype_of, name_of, uniform
 
 
 class Server:
@@ -104,7 +104,7 @@ class Server:
         element = uniform(array)
         if element is None:
             return self.ours.store(array)
-        return Block("uniform", self.ours.number, element, array.dtype.name, array.shape)
+        return Block("uniform", self.ours.number, element, name_of(array.dtype), array.shape)
 
 
 def main(

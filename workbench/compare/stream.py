@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,6 @@ from ..segments import RANDOM, Graph, Node
 from .plan import Piece, Plan, unused_prefix
 from .result import SHAPES_DIFFER
 
-import os
 AHEAD = int(os.environ.get("AHEAD","2"))
 RUN = {"optimize": "none", "prepack": False, "arena": False}
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -122,11 +123,11 @@ def main(
 
     def answer(number: int, do: Callable[..., Any], arguments: tuple) -> None:
         try:
-            reply = (number, True, do(*arguments))
+            said = pickle.dumps((number, True, do(*arguments)), pickle.HIGHEST_PROTOCOL)
         except BaseException as error:
-            reply = (number, False, (type(error).__name__, str(error)))
+            said = pickle.dumps((number, False, (type(error).__name__, str(error))))
         with speaking:
-            connection.send(reply)
+            connection.send_bytes(said)
 
     try:
         server = Server(backend, options, Region(theirs, 0, owner=False), Region(ours, 1, owner=True))
@@ -134,15 +135,22 @@ def main(
         connection.send((0, False, (type(error).__name__, str(error))))
         return
     connection.send((0, True, server.runtime.version))
-    threads = ThreadPoolExecutor(parallel)
+    runs: queue.SimpleQueue = queue.SimpleQueue()
+
+    def run() -> None:
+        while True:
+            answer(*runs.get())
+
+    for _ in range(parallel):
+        threading.Thread(target=run, daemon=True).start()
     while True:
         try:
-            number, verb, arguments, freed = connection.recv()
+            number, verb, arguments, freed = pickle.loads(connection.recv_bytes())
         except EOFError:
             os._exit(0)
         for start in freed:
             server.ours.release(start)
         if verb == "run" and parallel > 1:
-            threads.submit(answer, number, server.run, arguments)
+            runs.put((number, server.run, arguments))
         else:
             answer(number, getattr(server, "run" if verb == "run alone" else verb), arguments)

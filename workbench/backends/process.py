@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import json
 import os
+import pickle
 import queue
 import signal
 import subprocess
@@ -160,7 +161,7 @@ class Worker:
         self._what[self._count] = (phase, model)
         freed, self._freed = self._freed, []
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the reader tells what happened
-            self._pipe.send((self._count, verb, arguments, freed))
+            self._pipe.send_bytes(pickle.dumps((self._count, verb, arguments, freed), pickle.HIGHEST_PROTOCOL))
         return self._count
 
     def _wait(self, number: int, timeout: float | None = None) -> Any:
@@ -365,7 +366,7 @@ def _listen(pipe: Any, arrived: queue.SimpleQueue) -> None:
     """Move replies to a queue, so that neither side ever blocks on a full pipe; None says that the worker is gone."""
     with contextlib.suppress(EOFError, OSError):
         while True:
-            arrived.put(pipe.recv())
+            arrived.put(pickle.loads(pipe.recv_bytes()))
     arrived.put(None)
 
 

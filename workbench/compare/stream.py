@@ -114,9 +114,9 @@ class Stream:
 
     def _ready(self, key: int, item: int | None, running: Iterable[tuple[int, int | None, Any]]) -> bool:
         """Whether a task can start: what it reads is not being made, and its weights may be there with the others'."""
-        if item is None or any(other is None or other == item for _, other, _ in running):
-            return not running and self._light(key)
-        return self._light(key)
+        busy = [other for _, other, _ in running]
+        free = None not in busy and (item is None or item not in busy)
+        return free and self._light(key)
 
     def stored(self, track: str, name: str) -> np.ndarray:
         """A weight as the runtime reads it from the model."""

@@ -14,11 +14,11 @@ import pickle
 import queue
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
+from .channel import Channel
 from .memory import Block, Region, dtype_of, name_of, uniform
 
 
@@ -118,23 +118,26 @@ def main(
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
-    connection = Connection(pipe)
+    channel = Channel(pipe)
     speaking = threading.Lock()
 
     def answer(number: int, do: Callable[..., Any], arguments: tuple) -> None:
         try:
-            said = pickle.dumps((number, True, do(*arguments)), pickle.HIGHEST_PROTOCOL)
+            reply = (number, True, do(*arguments))
         except BaseException as error:
-            said = pickle.dumps((number, False, (type(error).__name__, str(error))))
+            reply = (number, False, (type(error).__name__, str(error)))
         with speaking:
-            connection.send_bytes(said)
+            try:
+                channel.send(reply)
+            except (pickle.PicklingError, TypeError, AttributeError) as error:  # what `do` gave cannot travel
+                channel.send((number, False, (type(error).__name__, str(error))))
 
     try:
         server = Server(backend, options, Region(theirs, 0, owner=False), Region(ours, 1, owner=True))
     except BaseException as error:
-        connection.send((0, False, (type(error).__name__, str(error))))
+        channel.send((0, False, (type(error).__name__, str(error))))
         return
-    connection.send((0, True, server.runtime.version))
+    channel.send((0, True, server.runtime.version))
     runs: queue.SimpleQueue = queue.SimpleQueue()
 
     def run() -> None:
@@ -145,7 +148,7 @@ def main(
         threading.Thread(target=run, daemon=True).start()
     while True:
         try:
-            number, verb, arguments, freed = pickle.loads(connection.recv_bytes())
+            number, verb, arguments, freed = channel.receive()
         except EOFError:
             os._exit(0)
         for start in freed:

@@ -12,7 +12,6 @@ import math
 import mmap
 import os
 import sys
-import tempfile
 import threading
 from typing import Any, NamedTuple
 
@@ -60,6 +59,8 @@ def create() -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("workbench")
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, _CAPACITY)

@@ -38,6 +38,7 @@ PUBLIC = {
     "profile_diff",
     "replay",
     "report",
+    "tensorrt",
 }
 
 # Each may import from the groups before its own and from its neighbours, but not in a circle. Change

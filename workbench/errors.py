@@ -7,6 +7,7 @@ WorkbenchError
 ├── EditError             an edit that was refused; the model is unchanged   (also a ValueError)
 ├── CompareError          a comparison that cannot be made                    (also a ValueError)
 ├── ProfileError          a profile that cannot be taken or read              (also a ValueError)
+├── EngineError           what cannot be read or used as a TensorRT engine    (also a ValueError)
 └── BackendError          a runtime; carries .backend, .model and .phase
     ├── BackendNotInstalled   its library is missing                          (also an ImportError)
     ├── BackendFailed         it raised an error
@@ -47,6 +48,10 @@ class CompareError(WorkbenchError, ValueError):
 
 class ProfileError(WorkbenchError, ValueError):
     """A profile that cannot be taken or read."""
+
+
+class EngineError(WorkbenchError, ValueError):
+    """What cannot be read or used as a TensorRT engine."""
 
 
 class BackendError(WorkbenchError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import os
@@ -17,13 +18,19 @@ from ..model import Model
 from ..model import load as load_model
 from ..profile import Profile
 from . import asked, graph, layers, lint, records, store, text, times
+from .build import BuildResult
+from .build import build as build_plan
 from .info import Facts, facts, siblings
 from .layers import Layer
 from .peaks import Gpu, gpu
 
 if TYPE_CHECKING:
     import pandas as pd
-    import plotly.graph_objects as go
+
+
+@functools.wraps(build_plan)
+def build(model: Any, **options: Any) -> Engine:
+    return Engine.from_build(build_plan(model, **options))
 
 
 class Engine(Profile):
@@ -39,8 +46,8 @@ class Engine(Profile):
         missing: what the files do not tell, in words.
         shape_profile: the optimisation profile whose copy of the layers is shown; `shape_profiles` are all.
         fused: False when these are the layers of the network before it was built (built without a GPU).
-        built: what ``workbench.tensorrt.build`` returned, or None.
-        plan: the serialised engine, or None.
+        built: how it was built (`BuildResult`: plan, log, seconds, network ...), or None for an engine from files. Its
+            attributes are the engine's too: ``engine.plan``, ``engine.log``, ``engine.save(path)``.
         meta: ``runtime``, ``version``, ``gpu``, ``count`` (measured runs), ``statistic``, ``build``,
             ``device``, ``inference``: whatever the files tell.
     """
@@ -63,8 +70,7 @@ class Engine(Profile):
         self.model_name = name
         self.model: Model | None = load_model(model) if model is not None else None
         self.meta = {"runtime": "tensorrt", "version": "", **self._about.meta}
-        self.built: Any = None
-        self.plan: bytes | None = None
+        self.built: BuildResult | None = None
         self.noise = math.nan
         self.missing: list[str] = [
             *read.missing,
@@ -76,6 +82,7 @@ class Engine(Profile):
         joined = times.join(self._layers, measured.entries if measured else ())
         if not measured:
             joined.how = dict.fromkeys(joined.how, "no times were given")
+        self.peaks: Any = self.gpu  # what a Profile calls them
         self._records = records.Records(self._layers, joined, self.model, self._network, self.gpu)
         self.missing += self._untold()
 
@@ -172,13 +179,13 @@ class Engine(Profile):
         return made
 
     @classmethod
-    def from_build(cls, built: Any) -> Engine:
+    def from_build(cls, built: BuildResult) -> Engine:
         """The engine that ``workbench.tensorrt.build`` made (a `BuildResult`). Without a GPU the library
         cannot tell what it fused: then these are the network's layers as parsed, and `fused` is False."""
         fused = built.layers is not None
         read = layers.read(built.layers) if fused else layers.Read(layers.of_network(built.network))
         made = cls(read, name=built.model.name, model=built.model, network=built.network, fused=fused)
-        made.built, made.plan = built, built.plan
+        made.built = built
         made.meta |= {"runtime": built.library, "version": built.version}
         return made
 
@@ -197,7 +204,7 @@ class Engine(Profile):
             "fused": self.fused,
         }  # fmt: skip
         made = type(self)(**(given | changed))
-        made.built, made.plan, made.meta = self.built, self.plan, dict(self.meta)
+        made.built, made.meta = self.built, dict(self.meta)
         return made
 
     def _warn(self) -> None:
@@ -206,6 +213,20 @@ class Engine(Profile):
             warnings.warn(
                 f"engine {self.model_name!r} is explored as far as its files go: {told}", stacklevel=3
             )
+
+    def __getattr__(self, name: str) -> Any:
+        built = self.__dict__.get("built")
+        if (
+            not name.startswith("_")
+            and hasattr(BuildResult, name)
+            or name in BuildResult.__dataclass_fields__
+        ):
+            if built is not None:
+                return getattr(built, name)
+            raise AttributeError(
+                f"engine {self.__dict__.get('model_name')!r} has no {name!r}: it was read from files, not built here"
+            )
+        raise AttributeError(f"'Engine' object has no attribute {name!r}")
 
     # -- tables ---------------------------------------------------------------------------------------------
 
@@ -346,10 +367,6 @@ class Engine(Profile):
             options: those of ``GraphView``.
         """
         return importlib.import_module("workbench.widgets.engine").view(self, beside, **options)
-
-    def roofline(self) -> go.Figure:
-        """The layers under the roofs of the GPU, as a plotly figure."""
-        return importlib.import_module("workbench.figures").engine_roofline(self)
 
     # -- as data and text -----------------------------------------------------------------------------------
 

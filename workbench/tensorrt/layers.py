@@ -193,7 +193,9 @@ def read(source: Any) -> Read:
     raw = data["Layers"] if isinstance(data, Mapping) else data
     bindings = tuple(map(str, data.get("Bindings") or ())) if isinstance(data, Mapping) else ()
     if raw and all(isinstance(entry, Mapping) and ("timeMs" in entry or "count" in entry) for entry in raw):
-        raise EngineError(f"cannot read layers from {name}: these are times of layers; give them as profile=")
+        raise EngineError(
+            f"cannot read layers from {name}: these are times of layers; give them as times_json="
+        )
     layers = [layer for entry in raw if (layer := _layer(entry)) is not None]
     if not layers:
         raise EngineError(f"cannot read layers from {name}: it lists {len(raw)}, none of them with a name")
@@ -306,10 +308,14 @@ def _absent(layers: list[Layer]) -> list[str]:
         return [f"{count} of {len(layers)} layers {what}"] if count else []
 
     bare = sum(not layer.inputs and not layer.outputs for layer in layers)
-    if bare == len(layers):
+    untyped = sum(not layer.type for layer in layers)
+    duplicates = sum(bool(re.search(r" #\d+'*$", layer.name)) for layer in layers)
+    again = some(duplicates, "have the name of another one: numbered #2, #3 ...")
+    if bare == untyped == len(layers):
         return [
             "the layers are names alone: no tensors, formats, tactics or sizes (build with "
-            "--profilingVerbosity=detailed)"
+            "--profilingVerbosity=detailed)",
+            *again,
         ]
     tensors = [tensor for layer in layers for tensor in (*layer.inputs, *layer.outputs)]
     dynamic = sum(
@@ -318,14 +324,13 @@ def _absent(layers: list[Layer]) -> list[str]:
     )
     unsized = len({t.name for t in tensors if t.shape is None})
     odd = sorted({t.written or "(nothing)" for t in tensors if not t.dtype})
-    duplicates = sum(layer.name.endswith("'") or bool(re.search(r" #\d+$", layer.name)) for layer in layers)
     return [
-        *some(sum(not layer.type for layer in layers), "do not say their type"),
+        *some(untyped, "do not say their type"),
         *some(bare, "do not list tensors"),
         *some(dynamic, "have dims that only a run decides: their bytes and MACs are not known"),
         *([f"{unsized} tensors do not say their shape"] if unsized else []),
         *([f"data types that are not known: {', '.join(map(repr, odd[:4]))}"] if odd else []),
-        *some(duplicates, "have the name of another one: numbered #2, #3 ..."),
+        *again,
     ]
 
 

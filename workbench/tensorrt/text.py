@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..profile.join import AFTER, BEFORE
+from .work import CONSTANT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +27,10 @@ def lines(engine: Engine) -> list[str]:
             + (f", {moves:.1%} in layers that TensorRT inserted to move data" if moves else "")
         )
     else:
-        joined = int(layers["nodes"].map(bool).sum())
-        said.append(f"{len(layers)} layers, {joined} of them joined to nodes; no times")
+        work = layers[layers["op_type"] != CONSTANT]
+        constants = f" and {len(layers) - len(work)} constants" if len(work) < len(layers) else ""
+        joined = int(work["nodes"].map(bool).sum())
+        said.append(f"{len(work)} layers{constants}, {joined} joined to nodes; no times")
     if not math.isnan(engine.latency_ms):
         said.append(f"a run takes {engine.latency_ms:.4g} ms (layers timed one by one add up to more)")
     return [*said, *(f"missing: {what}" for what in engine.missing)]

@@ -55,7 +55,9 @@ def link(engine: Engine, layers: GraphView, nodes: GraphView) -> None:
                 return
             following = True
             try:
-                target.selection = list(dict.fromkeys(o for name in change.new for o in through.get(name, ())))
+                target.selection = list(
+                    dict.fromkeys(o for name in change.new for o in through.get(name, ()))
+                )
             finally:
                 following = False
 

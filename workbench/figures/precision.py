@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .style import BLUE, GREEN, RED, Style, decades_around, hover, number
+from .style import BLUE, GREEN, RED, Style, decades_around, hover, number, short
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,7 +24,7 @@ def precision_front(result: SearchResult, *, theme: str = "light") -> go.Figure:
     title = "Error and estimated time, by what stays in float32"
     rows = result.trials
     if not len(rows):
-        return drawn.says(title, "No set was run.")
+        return drawn.says(title, "No set was run, so there is nothing to draw.")
     limit = None if isinstance(result.tolerance, Mapping) else float(result.tolerance)
     low, high = decades_around([*rows.error, *([limit] if limit else [])], below=1, above=1)
     note = f"{len(result.keep)} of {len(result.nodes)} nodes kept, {result.runs} full runs"
@@ -65,4 +65,4 @@ def _inside(error: float, low: float, high: float) -> float:
 
 def _text(row: Any) -> str:
     known = [("error", number(row.error) or "NaN"), ("estimated", number(row.ms, " ms"))]
-    return hover(f"{row.kept} nodes kept", [*known, ("computing in float32", str(row.full))], list(row.nodes))
+    return hover(f"{row.kept} nodes kept", [*known, ("computing in float32", str(row.full))], [short(name, 60) for name in row.nodes])

@@ -323,7 +323,7 @@ def searched(*names: str) -> SearchResult:
 
 def test_precision_front_shows_every_run_the_front_and_the_choice():
     found = traces(figures.precision_front(searched("a")))
-    assert list(found["Pareto front"].x) == [1.0, 2.0] and list(found["within tolerance"].y) == [1e-4]
+    assert list(found["Pareto front"].x) == [2.0] and list(found["within tolerance"].y) == [1e-4]
     assert list(found["beyond"].x) == [1.0] and "error: ∞" in found["beyond"].text[0]
     assert list(found["found"].x) == [2.0]
 

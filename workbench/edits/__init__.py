@@ -18,7 +18,7 @@ from ..model import Model
 from . import origins, whole
 from .base import Edit
 from .history import History, apply, recorded
-from .kinds import BY_METHOD, KINDS
+from .kinds import BY_METHOD, KINDS, LATER, LATER_METHODS, late
 from .replay import parse, replay
 
 globals().update({kind.__name__: kind for kind in KINDS})
@@ -66,8 +66,24 @@ def _surgeon(self: Model) -> AbstractContextManager[Any]:
     return whole.surgeon(self, apply)
 
 
-METHODS = (*BY_METHOD, "surgeon")
+class Later:
+    """A method of ``Model`` that a later package defines: the first use imports it and takes this one's place."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, model: Model | None, owner: type[Model]) -> Any:
+        function = (
+            late(LATER_METHODS, self.name) if self.name in LATER_METHODS else _method(BY_METHOD[self.name])
+        )
+        setattr(Model, self.name, function)
+        return function if model is None else function.__get__(model, owner)
+
+
+METHODS = (*BY_METHOD, *LATER_METHODS, "surgeon")
 """Names of the methods that this package adds to ``Model``."""
 for _kind in KINDS:
     setattr(Model, _kind.method, _method(_kind))
+for _name in (*LATER, *LATER_METHODS):
+    setattr(Model, _name, Later(_name))
 Model.surgeon = _surgeon  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -75,7 +76,7 @@ class Whole(Edit):
         raise NotImplementedError
 
 
-def read(data: dict[str, Any], kinds: dict[str, type[Edit]], store: Store) -> Edit:
+def read(data: dict[str, Any], kinds: Mapping[str, type[Edit]], store: Store) -> Edit:
     """The edit that ``Edit.json`` described; EditError when it describes none."""
     if not isinstance(data, dict) or data.get("edit") not in kinds:
         got = data.get("edit") if isinstance(data, dict) else data

@@ -1,6 +1,14 @@
-"""Every kind of edit, in one tuple: the methods of ``Model``, and what scripts and JSON may name."""
+"""Every kind of edit: the methods of ``Model``, and what scripts and JSON may name.
+
+The kinds of this package stand in ``KINDS``. A kind that lives in a package to the right of this one (fusions,
+plugins) stands in ``LATER`` by name alone, so that this package imports nothing from there.
+"""
 
 from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from .base import Edit
 from .combine import Append, Merge, Prepend
@@ -24,4 +32,41 @@ KINDS: tuple[type[Edit], ...] = (
     SetMetadata, SetScope,
 )  # fmt: skip
 
-BY_METHOD: dict[str, type[Edit]] = {kind.method: kind for kind in KINDS}
+LATER: dict[str, tuple[str, str]] = {
+    "convert_precision": ("workbench.precision", "ConvertPrecision"),
+    "simulate_precision": ("workbench.precision", "SimulatePrecision"),
+}
+"""Method of ``Model`` -> (module, class) of a kind of edit that is imported when it is first used.
+
+To add one: write the ``Edit`` in its package, with ``method = "<name>"``, and one row here, ``"<name>":
+("workbench.<package>", "<Class>")``. It is then a method of ``Model``, and scripts and JSON that name it replay.
+"""
+
+LATER_METHODS: dict[str, tuple[str, str]] = {}
+"""Method of ``Model`` -> (module, function) of what is no edit itself but makes some; it gets the model first."""
+
+
+def late(table: Mapping[str, tuple[str, str]], name: str) -> Any:
+    """What a row of one of these tables names."""
+    module, attribute = table[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+class _ByMethod(Mapping[str, type[Edit]]):
+    def __getitem__(self, method: str) -> type[Edit]:
+        found: type[Edit] = _HERE[method] if method in _HERE else late(LATER, method)
+        return found
+
+    def __contains__(self, method: object) -> bool:
+        return method in _HERE or method in LATER
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_HERE, *LATER))
+
+    def __len__(self) -> int:
+        return len(_HERE) + len(LATER)
+
+
+_HERE = {kind.method: kind for kind in KINDS}
+BY_METHOD: Mapping[str, type[Edit]] = _ByMethod()
+"""Method -> kind of edit; asking for one of ``LATER`` imports it."""

@@ -12,7 +12,7 @@ from ..model.info import from_type
 from .base import Edit, tuples
 from .draft import Draft
 from .infer import text
-from .types import make
+from .tensortypes import make
 
 Dims = tuple[int | str | None, ...]
 
@@ -51,7 +51,7 @@ class SetInput(Edit):
         except EditError as error:
             raise EditError(f"{what}: {error}") from None
         draft.types.declare(value, kind)
-        draft.types.again()
+        draft.everywhere = True
 
 
 @dataclass(frozen=True)

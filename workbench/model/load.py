@@ -12,7 +12,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from ..errors import ModelError
-from . import check, wire
+from . import check, inferred, wire
+from .collection import paused
 from .external import Folder, open_file
 from .info import DTYPES
 from .proto import skeleton
@@ -38,7 +39,8 @@ def read_file(path: Path) -> ir.Model:
     def embedded(tensor: ir.ExternalTensor, names: dict[str, Any]) -> ir.TensorProtocol:
         return FileTensor(file, tensor.offset or 0, tensor.dtype, tensor.shape, **names)
 
-    return _read(file.map(), what, embedded, Folder(path.parent, model=path))
+    with paused():
+        return _read(file.map(), what, embedded, Folder(path.parent, model=path))
 
 
 def read_bytes(data: bytes, what: str, folder: Folder | None) -> ir.Model:
@@ -52,7 +54,8 @@ def read_bytes(data: bytes, what: str, folder: Folder | None) -> ir.Model:
             memoryview(data)[start : start + tensor.nbytes], tensor.dtype, tensor.shape, **names
         )
 
-    return _read(data, what, embedded, folder)
+    with paused():
+        return _read(data, what, embedded, folder)
 
 
 def _read(data: bytes | mmap, what: str, embedded: Embedded, folder: Folder | None) -> ir.Model:
@@ -92,6 +95,7 @@ def from_proto(
         return _bind(tensor, what, embedded, folder, size)
 
     for_each_tensor(model, bind)
+    inferred.keep(model, proto)
     return model
 
 
@@ -137,6 +141,8 @@ def for_each_tensor(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.Te
     for value in initializers(model):
         value.const_value = change(value.const_value)  # type: ignore[arg-type]
     for node in nodes(model):
+        if not node.attributes:  # most have none, and to list them is slow
+            continue
         for name, attribute in list(node.attributes.items()):
             if attribute.is_ref():
                 continue

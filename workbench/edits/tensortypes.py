@@ -43,6 +43,26 @@ def declared(value: ir.Value) -> onnx.TypeProto | None:
     return ir.to_proto(value).type
 
 
+def stated(kind: onnx.TypeProto | None) -> tuple[ir.TypeProtocol | None, ir.Shape | None]:
+    """A type as a graph states it of a value; the shape is shared and cannot be changed."""
+    return _stated(kind.SerializeToString()) if kind is not None else (None, None)
+
+
+@lru_cache(maxsize=1 << 14)
+def _stated(encoded: bytes) -> tuple[ir.TypeProtocol | None, ir.Shape | None]:
+    kind = onnx.TypeProto.FromString(encoded)
+    shape = ir.serde.deserialize_type_proto_for_shape(kind)
+    if shape is not None:
+        shape.freeze()
+    return ir.serde.deserialize_type_proto_for_type(kind), shape
+
+
+def typed_value(name: str | None, kind: onnx.TypeProto) -> ir.Value:
+    """A new value of a type."""
+    of_it, shape = stated(kind)
+    return ir.Value(name=name, type=of_it, shape=shape)
+
+
 def canonical(kind: onnx.TypeProto) -> onnx.TypeProto:
     """A type without the symbols that onnx's inference makes up (``unk__0``); the same object for equal types, so
     that thousands of them take little and are compared at once."""

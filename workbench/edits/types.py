@@ -22,7 +22,7 @@ from ..model.proto import skeleton
 from .bodies import bodies, nested
 from .infer import first_error, infer_call, misfit, small_data, text, write_node
 from .schema import check_inputs, schema_of
-from .tensortypes import canonical, declared, of_tensor, refined, same, without_shape
+from .tensortypes import canonical, declared, of_tensor, refined, same, stated, without_shape
 
 if TYPE_CHECKING:
     from .draft import Draft
@@ -79,43 +79,52 @@ class Types:
 
     def declare(self, value: ir.Value, kind: onnx.TypeProto | None) -> None:
         """Set the type of a value; where the graph states it, it is stated anew."""
-        self.declare_all([(value, kind)])
+        self.declare_all([(value, self.of(value), kind)])
 
-    def declare_all(self, changes: list[tuple[ir.Value, onnx.TypeProto | None]]) -> None:
-        """``declare`` for many values, in one step."""
+    def declare_all(
+        self, changes: list[tuple[ir.Value, onnx.TypeProto | None, onnx.TypeProto | None]]
+    ) -> None:
+        """``declare`` for many (value, type before, type), in one step."""
         known, retyped = self._known, self.draft.retyped
-        olds = [(value, known[value]) for value, _ in changes if value in known]
-        new = [value for value, _ in changes if value not in known]
-        retyped.update((value, self.of(value)) for value, _ in changes if value not in retyped)
+        new = {value: kind for value, _, kind in changes}
+        olds = {value: known[value] for value in new if value in known}
+        for value, before, _ in changes:
+            retyped.setdefault(value, before)
 
         def undo() -> None:
             for value in new:
                 del known[value]
             known.update(olds)
 
-        self.draft.do(lambda: known.update(changes), undo)
-        for value, kind in changes:
+        self.draft.do(lambda: known.update(new), undo)
+        restated = []
+        for value, kind in new.items():
             port = value.is_graph_input() or value.is_graph_output()
             if port and (kind is None or not kind.WhichOneof("value")):
                 continue
             if port or value.type is not None or value.shape is not None:
-                self.state(value, kind, keep_rank=port)
+                of_it, shape = stated(kind)
+                keep = shape is None and port  # ports need a rank
+                restated.append((value, of_it, value.shape if keep else shape))
+        self._state(restated)
 
     def state_like(self, value: ir.Value, other: ir.Value) -> None:
         """State of a value in the graph what is stated of another."""
-        self.draft.set(value, "type", other.type)
-        self.draft.set(value, "shape", other.shape)
+        self._state([(value, other.type, other.shape)])
 
-    def state(self, value: ir.Value, kind: onnx.TypeProto | None, *, keep_rank: bool = False) -> None:
-        """Write the type of a value into the graph (as value_info); None removes it.
+    def state(self, value: ir.Value, kind: onnx.TypeProto | None) -> None:
+        """Write the type of a value into the graph (as value_info); None removes it."""
+        self._state([(value, *stated(kind))])
 
-        Args:
-            keep_rank: where no shape is known any more, keep the one that was stated: inputs and outputs need one.
-        """
-        shape = kind and ir.serde.deserialize_type_proto_for_shape(kind)
-        self.draft.set(value, "type", kind and ir.serde.deserialize_type_proto_for_type(kind))
-        if shape is not None or not keep_rank:
-            self.draft.set(value, "shape", shape)
+    def _state(self, news: list[tuple[ir.Value, Any, Any]]) -> None:
+        olds = [(value, value.type, value.shape) for value, _, _ in news]
+
+        def step(items: list[tuple[ir.Value, Any, Any]]) -> None:
+            for value, kind, shape in items:
+                value.type, value.shape = kind, shape
+
+        if news:
+            self.draft.do(lambda: step(news), lambda: step(olds))
 
     def know(self) -> None:
         """Infer the whole model, if that was not done yet. To be called before the first step that changes a type."""
@@ -152,10 +161,11 @@ class Types:
                 value, kind = names.get(info.name), canonical(info.type)
                 if value is None or value.const_value is not None or not kind.WhichOneof("value"):
                     continue
-                if not same(self.of(value), kind) and not value.is_graph_input():
-                    changes.append((value, kind))
+                before = self.of(value)
+                if not same(before, kind) and not value.is_graph_input():
+                    changes.append((value, before, kind))
         self.declare_all(changes)
-        return [value for value, _ in changes]
+        return [value for value, _, _ in changes]
 
     def _failed_before(self) -> bool:
         """Whether the model did not pass strict inference before this edit either."""

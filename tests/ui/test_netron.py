@@ -34,8 +34,7 @@ def test_it_shows_the_current_state(page, model):
         frame = page.frame_locator("iframe")
         frame.get_by_text("LeakyRelu").first.wait_for(timeout=30_000)
         frame.get_by_text("LeakyRelu").first.click()
-        frame.get_by_text("Node Properties").wait_for(timeout=10_000)
-        assert "leaky_as_edited" in [field.input_value() for field in frame.locator("input").all()]
+        frame.get_by_text("leaky_as_edited").wait_for(timeout=10_000)
         assert frame.get_by_text("This app uses cookies").count() == 0
     assert [url for url in asked if not url.startswith((shown.url, "data:", "blob:"))] == []
     assert repr(shown) == "<Netron of 'small' stopped>" and "stopped" in shown._repr_html_()

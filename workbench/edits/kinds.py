@@ -32,7 +32,14 @@ KINDS: tuple[type[Edit], ...] = (
     SetMetadata, SetScope,
 )  # fmt: skip
 
-LATER: dict[str, tuple[str, str]] = {}
+LATER: dict[str, tuple[str, str]] = {
+    "bypass_pair": ("workbench.tensorrt.fixes", "BypassPair"),
+    "cast_to_dequantize": ("workbench.tensorrt.fixes", "CastToDequantize"),
+    "dequantize_first": ("workbench.tensorrt.fixes", "DequantizeFirst"),
+    "fake_quantize": ("workbench.tensorrt.fixes", "FakeQuantize"),
+    "fold_node": ("workbench.tensorrt.fixes", "FoldNode"),
+    "take_branch": ("workbench.tensorrt.fixes", "TakeBranch"),
+}
 """Method of ``Model`` -> (module, class) of a kind of edit that is imported when it is first used.
 
 To add one: write the ``Edit`` in its package, with ``method = "<name>"``, and one row here, ``"<name>":

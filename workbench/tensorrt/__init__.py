@@ -10,7 +10,9 @@ GPU. The library runs in a process of its own.
 from __future__ import annotations
 
 from .build import BuildResult, build
+from .check import Check, check
 from .log import Log
 from .profiles import OptimizationProfile
+from .rules import Finding
 
-__all__ = ["BuildResult", "Log", "OptimizationProfile", "build"]
+__all__ = ["BuildResult", "Check", "Finding", "Log", "OptimizationProfile", "build", "check"]

@@ -12,7 +12,8 @@ from typing import Any
 from ..backends import Worker
 from ..errors import CompareError
 from ..inputs import feeds as make_feeds
-from ..model import Model, TensorInfo, load
+from ..model import Model, TensorInfo
+from ..model.core import opened
 from ..model.shapes import infer
 from ..segments import Graph
 from . import plan as planning
@@ -67,7 +68,7 @@ def compare(
     pool = threads or max(1, (os.cpu_count() or 1) // 2)
     with Worker("onnxruntime", timeout=timeout, parallel=3, pool=pool) as worker:
         with _no_collection():
-            first, second = (m if isinstance(m, Model) else load(m) for m in (reference, candidate))
+            first, second = map(opened, (reference, candidate))
         items = make_feeds(first, inputs, shapes=shapes, count=count, seed=seed)
         observer = None
         if as_run:

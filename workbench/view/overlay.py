@@ -47,9 +47,7 @@ class Overlay:
         return found
 
 
-def overlay(
-    made: Columns, source: Profile | Comparison | Mapping[str, Any], local: bool = False
-) -> Overlay:
+def overlay(made: Columns, source: Profile | Comparison | Mapping[str, Any], local: bool = False) -> Overlay:
     """Numbers from a Profile (ms; a layer's time goes to its nodes in equal parts), a Comparison (relative
     error of a node's outputs: noise over signal, 0 exact), or a mapping of node names to numbers or to words
     (also a pandas Series); each word gets a colour of its own.

@@ -25,7 +25,7 @@ from ..segments import RANDOM, Graph, Node
 from .plan import Piece, Plan, unused_prefix
 from .result import SHAPES_DIFFER
 
-AHEAD = int(os.environ.get("AHEAD","2"))
+AHEAD = int(os.environ.get("AHEAD", "2"))
 RUN = {"optimize": "none", "prepack": False, "arena": False}
 
 
@@ -163,9 +163,7 @@ class Stream:
             track = self.tracks[piece.track]
             for name in {name for node in piece.nodes for name in node.inputs}:
                 block = track.once.get(name)
-                total += (
-                    math.prod(block.shape) * 4 if block is not None else track.graph.weight_bytes(name)
-                )
+                total += math.prod(block.shape) * 4 if block is not None else track.graph.weight_bytes(name)
         self._weights[key] = total
         return total <= self.heavy
 

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from ..errors import ModelError
 from . import assume, content, proto, save, summary, tables
 from . import load as reading
+from .collection import paused
 from .costs import UNKNOWN
 from .external import Folder
 from .info import TensorInfo, from_value_info
@@ -52,8 +53,9 @@ def load(source: Any, *, base_dir: str | os.PathLike[str] | None = None) -> Mode
     Raises:
         ModelError: the source cannot be used as a model, with the exact reason.
     """
-    model = opened(source, base_dir=base_dir)
-    _ = model.ir  # what is wrong with it must be said now
+    with paused():
+        model = opened(source, base_dir=base_dir)
+        _ = model.ir  # what is wrong with it must be said now
     return model
 
 

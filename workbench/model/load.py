@@ -12,7 +12,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from ..errors import ModelError
-from . import check, wire
+from . import check, inferred, wire
 from .external import Folder, open_file
 from .info import DTYPES
 from .proto import skeleton
@@ -109,6 +109,7 @@ def _from_proto(
         return _bind(tensor, what, embedded, folder, size)
 
     for_each_tensor(model, bind)
+    inferred.keep(model, proto)
     return model
 
 
@@ -154,6 +155,8 @@ def for_each_tensor(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.Te
     for value in initializers(model):
         value.const_value = change(value.const_value)  # type: ignore[arg-type]
     for node in nodes(model):
+        if not node.attributes:  # most have none, and to list them is slow
+            continue
         for name, attribute in list(node.attributes.items()):
             if attribute.is_ref():
                 continue

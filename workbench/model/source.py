@@ -37,7 +37,9 @@ class Source:
     @property
     def plain(self) -> bool:
         """Whether all weights are inside the file."""
-        kept = (t.data_location != onnx.TensorProto.EXTERNAL or _refers_to_self(t) for t in _tensors(self.proto))
+        kept = (
+            t.data_location != onnx.TensorProto.EXTERNAL or _refers_to_self(t) for t in _tensors(self.proto)
+        )
         return all(kept)
 
     @cached_property

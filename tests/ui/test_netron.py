@@ -32,9 +32,9 @@ def test_it_shows_the_current_state(page, model):
         # as in a notebook: a frame in a page of another host, where cookies are not to be had
         page.set_content(shown._repr_html_())
         frame = page.frame_locator("iframe")
-        frame.get_by_text("LeakyRelu").first.wait_for(timeout=30_000)
+        frame.get_by_text("LeakyRelu").first.wait_for(timeout=60_000)
         frame.get_by_text("LeakyRelu").first.click()
-        frame.get_by_text("leaky_as_edited").wait_for(timeout=10_000)
+        frame.locator("#sidebar-content").get_by_text("leaky_as_edited").wait_for(timeout=60_000)
         assert frame.get_by_text("This app uses cookies").count() == 0
     assert [url for url in asked if not url.startswith((shown.url, "data:", "blob:"))] == []
     assert repr(shown) == "<Netron of 'small' stopped>" and "stopped" in shown._repr_html_()

@@ -313,7 +313,10 @@ def test_before_and_after_by_operator_and_by_change():
 
 def searched(*names: str) -> SearchResult:
     """A search that ran with nothing and with these nodes kept."""
-    tried = [Run(Trial(frozenset(), math.inf, False), 0, 1.0), Run(Trial(frozenset(names), 1e-4, True), 1, 2.0)]
+    tried = [
+        Run(Trial(frozenset(), math.inf, False), 0, 1.0),
+        Run(Trial(frozenset(names), 1e-4, True), 1, 2.0),
+    ]
     nodes = [(name, "Conv") for name in names]
     return SearchResult(
         original=None, to="fp16", keep=names, tolerance=1e-3, runs=5, ended="", found=True, keep_io=True, nodes=nodes,

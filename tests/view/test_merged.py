@@ -23,9 +23,7 @@ def of(a, b):
 
 def marks(made, overlay):
     names = [row[0] for row in overlay.categories]
-    return {
-        made.header["nodes"][i]: names[int(v)] for i, v in enumerate(overlay.values) if not np.isnan(v)
-    }
+    return {made.header["nodes"][i]: names[int(v)] for i, v in enumerate(overlay.values) if not np.isnan(v)}
 
 
 def edges(made):

@@ -112,6 +112,8 @@ def time_by_precision(engine: Engine, *, theme: str = "light") -> go.Figure:
     sums = engine.table.groupby(["op_type", "math"])["ms"].sum().unstack(fill_value=0.0)
     sums = sums.loc[sums.sum(axis=1).sort_values(ascending=False).index]
     sums = sums[sums.sum(axis=1) > 0]
+    if sums.empty:
+        return drawn.says(title, "Every layer took less than the clock can tell.")
     figure = drawn.figure(title, height=130 + 40 * len(sums), barmode="stack", bargap=0.35)
     for precision in precisions(list(sums.columns)):
         values = sums[precision]
@@ -148,8 +150,14 @@ def footprint(engine: Engine, *, theme: str = "light") -> go.Figure:
             x=list(range(len(table))), y=list(table[column] / 1e6), name=name, hovertext=said, hoverinfo="text",
             marker={"color": drawn.palette[colour], "line": {"width": 0}},
         )  # fmt: skip
+    names = [short_name(row, str(name), 22) for name, row in table.iterrows()]
+    ticks = (
+        {"tickvals": list(range(len(names))), "ticktext": names, "tickangle": -45} if len(names) <= 24 else {}
+    )
     figure.update_layout(
-        xaxis=drawn.axis("layer, in order", showgrid=False, range=[-0.6, len(table) - 0.4]),
+        xaxis=drawn.axis(
+            "" if ticks else "layer, in order", showgrid=False, range=[-0.6, len(table) - 0.4], **ticks
+        ),
         yaxis=drawn.axis("MB", rangemode="tozero"),
     )
     return figure
@@ -183,15 +191,12 @@ def product_sizes(engine: Engine, *, theme: str = "light") -> go.Figure:
         else {}
     )
     marker.setdefault("color", drawn.palette[BLUE])
-    # many products have the same sizes: K beside N keeps more of them apart
-    figure.add_scatter(
-        x=list(table["m"]),
-        y=list(table["k"]),
-        mode="markers",
-        marker=marker,
-        hovertext=said,
-        hoverinfo="text",
-    )
+    largest = set(ms.nlargest(3).index)
+    figure.add_scatter(  # many products have the same M and N: K beside M keeps more of them apart
+        x=list(table["m"]), y=list(table["k"]), mode="markers+text", marker=marker, hovertext=said, hoverinfo="text",
+        text=[short_name(row, str(name), 22) if name in largest else "" for name, row in table.iterrows()],
+        textposition="top center", textfont={"size": 11, "color": drawn.text}, cliponaxis=False,
+    )  # fmt: skip
     low = lambda column: 10.0 ** math.floor(math.log10(max(1.0, float(table[column].min()) / 1.5)))  # noqa: E731
     high = lambda column: 10.0 ** math.ceil(math.log10(float(table[column].max()) * 1.5))  # noqa: E731
     figure.update_layout(
@@ -238,8 +243,11 @@ def timeline(engine: Engine, *, theme: str = "light") -> go.Figure:
                 x=[float(table["ms"].iloc[i]) for i in mine], base=[starts[i] for i in mine], orientation="h",
                 y=[rows.index(streams.iloc[i]) for i in mine], name=label(op_type, 24), hoverinfo="text",
                 marker={"color": colours.get(op_type, drawn.other), "line": {"width": 0.5, "color": drawn.box}},
+                text=[short_name(table.iloc[i], str(table.index[i]), 22) for i in mine], textposition="inside",
+                textfont={"color": ink_on(colours.get(op_type, drawn.other))}, insidetextanchor="middle", textangle=0,
                 hovertext=[layer_hover(str(table.index[i]), table.iloc[i]) for i in mine],
             )  # fmt: skip
+    figure.update_layout(uniformtext={"minsize": 9, "mode": "hide"})
     _named_rows(figure, drawn, rows, "ms")
     return figure
 
@@ -266,7 +274,7 @@ def findings(engine: Engine, n: int = 12, *, theme: str = "light") -> go.Figure:
     title = "Findings, by the time of their layers"
     found = engine.lint()
     if found.empty:
-        return drawn.says(title, "Nothing was found.")
+        return drawn.says(title, "Nothing was found, as far as the layers tell.")
     top = found.head(n).reset_index()
     note = (
         f"{len(found)} findings; the time of a layer is the most that one could gain"

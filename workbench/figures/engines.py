@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError
 from .engine import _NO_TIMES, _named_rows, colour_of, precisions, short_name
-from .style import GREEN, PURPLE, RED, SKY, Style, hover, label, number, text
+from .style import GREEN, PURPLE, RED, SKY, Style, hover, label, number, short, text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -87,7 +87,12 @@ def engine_changes(a: Engine, b: Engine, n: int = 14, *, theme: str = "light", *
     table = diff(a, b, **options)
     rows = [row for row in table.reset_index().to_dict("records") if abs(row["delta_ms"]) > 0][:n]
     if not rows:
-        return drawn.says(title, _NO_TIMES if not (len(a.table) and len(b.table)) else "No layer changed.")
+        return drawn.says(
+            title,
+            _NO_TIMES
+            if not (len(a.table) and len(b.table))
+            else "No layer takes another time in the second engine.",
+        )
     before, after = table.attrs["sum_ms"]
     names = f"{label(a.model_name, 30)} → {label(b.model_name, 30)}"
     note = f"{names}: {before:.4g} → {after:.4g} ms in layers, aligned by {table.attrs['align']}"
@@ -120,7 +125,7 @@ def _summary(row: dict[str, Any]) -> str:
     ]
     if row["status"] in ("appeared", "disappeared"):
         said = [f"{row['op_type']} {row['precision_b'] or row['precision_a']}"]
-    return ", ".join(said)[:44] or (row["changed"][0][:44] if row["changed"] else str(row["op_type"]))
+    return short(", ".join(said) or (row["changed"][0] if row["changed"] else str(row["op_type"])), 40)
 
 
 def _hover(row: dict[str, Any]) -> str:

@@ -72,6 +72,7 @@ class Stream:
         default_factory=lambda: {"reference": {}, "candidate": {}}
     )
     loaded: int = 0
+    _needed: bool = False  # whether the last local run could tell more than the candidate's own
     _sessions: dict[tuple[str, int], Session | None] = field(default_factory=dict)
     _contents: dict[tuple[str, int], bytes] = field(default_factory=dict)  # digests of the models of sessions
     _shared: dict[int, int] = field(default_factory=dict)  # place -> how many hold it beyond the first
@@ -102,9 +103,10 @@ class Stream:
             key, item, waits = running.popleft()
             for wait in waits:
                 wait()
+            local = self._begin_local(key, item)
             while tasks and len(running) < AHEAD and self._ready(*tasks[0], running):
                 running.append((*tasks[0], self._submit_both(*tasks.popleft())))
-            self._finish(key, item, share=all(other != item for _, other, _ in running))
+            self._finish(key, item, local, share=all(other != item for _, other, _ in running))
             if not any(later == key for later, _, _ in running) and not (tasks and tasks[0][0] == key):
                 self._end_stage(key)
             self.tick()
@@ -259,17 +261,20 @@ class Stream:
         own.append(made)
         return made
 
-    def _finish(self, key: int, item: int | None, *, share: bool) -> None:
+    def _finish(
+        self, key: int, item: int | None, local: Callable[[], None] | None, *, share: bool
+    ) -> None:
         """Measure what is due, with the local run in between, and give back what is not needed any more.
 
-        `share`: no run that has begun reads what this input has made.
+        `local`: waits for the local run, if that has begun; `share`: no run that has begun reads what this input has
+        made.
         """
         found = self._propagated(key, item)
         if share and item is not None:
             for name in self._equal.get(item, set()) & found.keys():
                 if self.plan.last["candidate"][self.plan.pairs[name]] > key:
                     self._share(name, item)
-        self._added(key, item, found)
+        self._added(key, item, found, local)
         self._drop_all(key, item)
 
     def _propagated(self, key: int, item: int | None) -> dict[str, Measure | None]:
@@ -277,15 +282,29 @@ class Stream:
         due = self.plan.compare.get(key, ())
         return {name: self._measure(name, track, item) for name, track in due if track == "candidate"}
 
-    def _added(self, key: int, item: int | None, found: Mapping[str, Measure | None]) -> None:
+    def _begin_local(self, key: int, item: int | None) -> Callable[[], None] | None:
+        """Begin the local run before it is known to be needed, where the one before it was."""
+        piece = self.plan.pieces[key].get("local")
+        return self._submit(piece, item) if piece is not None and self._needed else None
+
+    def _added(
+        self,
+        key: int,
+        item: int | None,
+        found: Mapping[str, Measure | None],
+        local: Callable[[], None] | None = None,
+    ) -> None:
         """Run locally, where that can tell more than the candidate's own run, and measure."""
         piece = self.plan.pieces[key].get("local")
         repeated: set[str] = set()
         if piece is not None:
-            if self._same(piece, item, found):
-                repeated.update(piece.outputs)
-            else:
+            self._needed = not self._same(piece, item, found)
+            if local is not None:
+                local()
+            elif self._needed:
                 self._submit(piece, item)()
+            else:
+                repeated.update(piece.outputs)
         for name, track in self.plan.compare.get(key, ()):
             if track == "local":
                 known = found[name] if self.plan.pairs[name] in repeated else None

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +24,9 @@ from ..segments import RANDOM, Graph, Node
 from .plan import Piece, Plan, unused_prefix
 from .result import SHAPES_DIFFER
 
-AHEAD = int(os.environ.get("AHEAD", "2"))
+AHEAD = 3  # tasks begun before the one that is measured: enough to keep two runs going
+Task = tuple[int, int | None, list[Callable[[], None]]]
+"""Key, input (None: what runs once), and what waits for its runs."""
 RUN = {"optimize": "none", "prepack": False, "arena": False}
 
 
@@ -90,35 +91,47 @@ class Stream:
                 for feed in feeds
             ]
         tasks = deque((key, item) for key in self.plan.keys for item in self._items(key))
-        running: deque[tuple[int, int | None, list[Callable[[], None]]]] = deque()
+        running: deque[Task] = deque()
         while tasks or running:
-            while tasks and len(running) < AHEAD and self._ready(*tasks[0], running):
-                running.append((*tasks[0], self._submit_both(*tasks.popleft())))
-            if not running:
+            self._begin(tasks, running)
+            if running:
+                self._complete(running.popleft(), tasks, running)
+            elif tasks:
                 key = tasks[0][0]
                 self._one_by_one(key)
                 while tasks and tasks[0][0] == key:
                     tasks.popleft()
-                continue
-            key, item, waits = running.popleft()
-            for wait in waits:
-                wait()
-            local = self._begin_local(key, item)
-            while tasks and len(running) < AHEAD and self._ready(*tasks[0], running):
-                running.append((*tasks[0], self._submit_both(*tasks.popleft())))
-            self._finish(key, item, local, share=all(other != item for _, other, _ in running))
-            if not any(later == key for later, _, _ in running) and not (tasks and tasks[0][0] == key):
-                self._end_stage(key)
-            self.tick()
         for track in self.tracks.values():
             for blocks in track.feeds:
                 free(track.worker, blocks.values())
 
-    def _ready(self, key: int, item: int | None, running: Iterable[tuple[int, int | None, Any]]) -> bool:
-        """Whether a task can start: what it reads is not being made, and its weights may be there with the others'."""
-        busy = [other for _, other, _ in running]
-        free = None not in busy and (item is None or item not in busy)
-        return free and self._light(key)
+    def _begin(self, tasks: deque[tuple[int, int | None]], running: deque[Task]) -> None:
+        """Begin what can begin beside what runs.
+
+        What runs once is completed at once: the next tasks wait for it, and those that run go on meanwhile.
+        """
+        while tasks and len(running) < AHEAD:
+            key, item = tasks[0]
+            if (item is not None and item in [other for _, other, _ in running]) or not self._light(key):
+                return
+            tasks.popleft()
+            task = key, item, self._submit_both(key, item)
+            if item is None:
+                self._complete(task, tasks, running)
+            else:
+                running.append(task)
+
+    def _complete(self, task: Task, tasks: deque[tuple[int, int | None]], running: deque[Task]) -> None:
+        """Wait for a task, begin others, and measure what it made while they run."""
+        key, item, waits = task
+        for wait in waits:
+            wait()
+        local = self._begin_local(key, item)
+        self._begin(tasks, running)
+        self._finish(key, item, local, share=all(other != item for _, other, _ in running))
+        if not any(later == key for later, _, _ in running) and not (tasks and tasks[0][0] == key):
+            self._end_stage(key, min([key, *(begun - 1 for begun, _, _ in running)]))
+        self.tick()
 
     def stored(self, track: str, name: str) -> np.ndarray:
         """A weight as the runtime reads it from the model."""
@@ -154,7 +167,7 @@ class Stream:
             self._added(key, item, found[item])
             self._drop_all(key, item)
             self.tick()
-        self._end_stage(key)
+        self._end_stage(key, key)
 
     def _light(self, key: int) -> bool:
         """Whether the weights of all tracks, and those of the stage before, may be there at the same time."""
@@ -327,9 +340,10 @@ class Stream:
         read = {self.plan.back[name] for name in piece.renamed}
         return read <= self._equal.get(item, set()) | self._equal.get(None, set())
 
-    def _end_stage(self, key: int) -> None:
+    def _end_stage(self, key: int, through: int) -> None:
+        """Close what ran for a stage and give back what runs once and is needed `through` that key only."""
         for each in self.tracks.values():
-            self._drop(each, each.once, key)
+            self._drop(each, each.once, through)
         for track in self.plan.pieces[key]:
             self._close(track, key)
 

@@ -32,7 +32,10 @@ KINDS: tuple[type[Edit], ...] = (
     SetMetadata, SetScope,
 )  # fmt: skip
 
-LATER: dict[str, tuple[str, str]] = {}
+LATER: dict[str, tuple[str, str]] = {
+    "replace": ("workbench.plugins.replace", "Replace"),
+    "inline_functions": ("workbench.plugins.replace", "InlineFunctions"),
+}
 """Method of ``Model`` -> (module, class) of a kind of edit that is imported when it is first used.
 
 To add one: write the ``Edit`` in its package, with ``method = "<name>"``, and one row here, ``"<name>":

@@ -49,6 +49,9 @@ _LIGHT = (
 )
 LIGHT_MODELS = tuple(f"light_{name}" for name in _LIGHT)
 
+# Random weights, but the graphs that exporters write; see data/export_transformers.py.
+TRANSFORMERS = tuple(f"{kind}_tiny_{way}" for kind in ("bert", "gpt2", "llama") for way in ("script", "dynamo"))
+
 _IN_DATA = ("loop", "needs_constraints", "residual_block")
 
 REAL_MODELS = (*_IN_PACKAGES, *_IN_DATA)
@@ -57,7 +60,7 @@ ALL_MODELS = (*REAL_MODELS, *LIGHT_MODELS)
 
 def find(name: str) -> Path:
     """Path of a real model; skips the running test (or fails it, see above) where its package is missing."""
-    if name in _IN_DATA:
+    if name in (*_IN_DATA, *TRANSFORMERS):
         return _existing(name, ROOT / "data" / "onnx" / f"{name}.onnx", "it belongs to the repository")
     if name in LIGHT_MODELS:
         distribution, package, file = "onnx", "onnx", f"backend/test/data/light/{name}.onnx"

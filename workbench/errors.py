@@ -12,6 +12,7 @@ WorkbenchError
 └── BackendError          a runtime; carries .backend, .model and .phase
     ├── BackendNotInstalled   its library is missing                          (also an ImportError)
     ├── BackendFailed         it raised an error
+    │   └── BuildError            TensorRT refused a model; carries .nodes, .reasons and .log
     ├── BackendCrashed        its process died: segfault, abort, out of memory
     └── BackendTimeout        it gave no answer in time and was ended         (also a TimeoutError)
 
@@ -87,6 +88,20 @@ class BackendNotInstalled(BackendError, ImportError):
 
 class BackendFailed(BackendError):
     """The runtime raised an error."""
+
+
+class BuildError(BackendFailed):
+    """TensorRT's parser or builder refused a model.
+
+    Attributes:
+        nodes: names of the nodes that were refused, where TensorRT names them.
+        reasons: what it said, one text for each.
+        log: a ``workbench.tensorrt.log.Log``, or None.
+    """
+
+    def __init__(self, message: str, *, nodes: tuple = (), reasons: tuple = (), log: object = None, **about: str):
+        super().__init__(message, **about)
+        self.nodes, self.reasons, self.log = nodes, reasons, log
 
 
 class BackendCrashed(BackendError):

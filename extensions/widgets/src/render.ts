@@ -76,6 +76,7 @@ export class Renderer {
   height = 0;
   boxes: Box[] = [];
   drawn = 0;
+  mark?: (item: number) => string;
   private items!: Buckets;
   private edges!: Buckets;
   private context: CanvasRenderingContext2D;
@@ -206,12 +207,15 @@ export class Renderer {
     const least = 1.5 / k;
     const straight = k < 0.16;
     const arrows: number[] = [];
+    const changed: number[][] = [[], [], []];
+    const change = this.scene.pieceChange;
     c.strokeStyle = this.theme.edge;
     c.lineWidth = Math.max(1.15, 0.8 / k);
     c.beginPath();
     this.edges.each(y0, y1, (i) => {
       const [a, b] = [p[4 * i], p[4 * i + 2]];
       if ((a < x0 && b < x0) || (a > x1 && b > x1)) return;
+      if (change?.[i]) return void changed[change[i]].push(i);
       if (straight && p[4 * i + 3] - p[4 * i + 1] < least) return;
       if (straight) {
         c.moveTo(a, p[4 * i + 1]);
@@ -220,10 +224,26 @@ export class Renderer {
       if (pieceItem[i] >= 0 && k >= 0.4) arrows.push(i);
     });
     c.stroke();
-    if (!arrows.length) return;
     c.fillStyle = this.theme.edge;
     c.beginPath();
     for (const i of arrows) this.arrow(i);
+    c.fill();
+    this.strong(changed[1], this.theme.added);
+    c.setLineDash([6, 4]);
+    this.strong(changed[2], this.theme.out);
+    c.setLineDash([]);
+  }
+
+  private strong(list: number[], color: string) {
+    if (!list.length) return;
+    const c = this.context;
+    c.strokeStyle = c.fillStyle = color;
+    c.lineWidth = Math.max(2.2, 1.6 / this.camera.k);
+    c.beginPath();
+    for (const i of list) this.path(i);
+    c.stroke();
+    c.beginPath();
+    for (const i of list) if (this.scene.pieceItem[i] >= 0) this.arrow(i);
     c.fill();
   }
 
@@ -254,23 +274,13 @@ export class Renderer {
   /** Edges of the selection and under the pointer. */
   private drawHot(y0: number, y1: number) {
     if (!this.hotTensors.size) return;
-    const c = this.context;
-    const { pieceTensor, pieceItem } = this.scene;
+    const { pieceTensor, pieceChange } = this.scene;
     const byColor = new Map<string, number[]>();
     this.edges.each(y0, y1, (i) => {
-      const color = this.hotTensors.get(pieceTensor[i]);
+      const color = pieceChange?.[i] ? undefined : this.hotTensors.get(pieceTensor[i]); // a diff keeps its own
       if (color) (byColor.get(color) ?? byColor.set(color, []).get(color)!).push(i);
     });
-    for (const [color, list] of byColor) {
-      c.strokeStyle = c.fillStyle = color;
-      c.lineWidth = Math.max(2.2, 1.6 / this.camera.k);
-      c.beginPath();
-      for (const i of list) this.path(i);
-      c.stroke();
-      c.beginPath();
-      for (const i of list) if (pieceItem[i] >= 0) this.arrow(i);
-      c.fill();
-    }
+    for (const [color, list] of byColor) this.strong(list, color);
   }
 
   private drawItems(x0: number, y0: number, x1: number, y1: number) {
@@ -351,7 +361,8 @@ export class Renderer {
       this.text(scene.data.tensor(scene.ref[i]), x + w / 2, y + h / 2 + 0.5, w - 20, k < NEAR ? 14 : 11.5, 600, theme.ink);
       return;
     }
-    const label = kind === NODE ? scene.data.opName(scene.ref[i]) : scene.data.head.scopes[scene.ref[i]][1];
+    const sign = this.mark?.(i);
+    const label = (sign ? `${sign} ` : "") + (kind === NODE ? scene.data.opName(scene.ref[i]) : scene.data.head.scopes[scene.ref[i]][1]);
     if (k < NEAR) {
       this.round(x, y, w, h, 7);
       c.fillStyle = color;

@@ -44,6 +44,7 @@ export class Scene {
   pieces!: Float32Array;
   pieceTensor!: Int32Array;
   pieceItem!: Int32Array; // the item that a piece leads into, or -1
+  pieceChange?: Uint8Array; // in a diff: 1 added, 2 removed
   crossings = 0;
 
   constructor(readonly data: Data, readonly choice: Choice, earlier?: Map<string, number>) {
@@ -237,6 +238,23 @@ export class Scene {
     }
     this.width = placed[top].width;
     this.height = placed[top].height;
+    if (this.data.change) this.changes(this.data.change);
+  }
+
+  /** Which pieces belong to edges that were added or removed; a lane, when all its edges were. */
+  private changes(change: Uint8Array) {
+    const { data } = this;
+    const edges = new Map<string, number>(); // "tensor item", and "tensor" for its lane
+    const note = (key: string, status: number) =>
+      edges.set(key, edges.has(key) && edges.get(key) !== status ? 0 : status);
+    for (let n = 0; n < data.nodes; n++)
+      for (let i = data.inStart[n]; i < data.inStart[n + 1]; i++) {
+        note(`${data.ins[i]} ${this.itemOf[n]}`, change[i]);
+        note(String(data.ins[i]), change[i]);
+      }
+    this.pieceChange = new Uint8Array(this.pieceTensor.length);
+    for (let p = 0; p < this.pieceTensor.length; p++)
+      this.pieceChange[p] = edges.get(this.pieceItem[p] < 0 ? String(this.pieceTensor[p]) : `${this.pieceTensor[p]} ${this.pieceItem[p]}`) ?? 0;
   }
 
   where(): Map<string, number> {

@@ -56,7 +56,7 @@ export class View {
   private search = el("input", { type: "search", placeholder: "Search  ( / )", title: "Names, operators, tensors, attributes, shapes, data types", "aria-label": "Search the graph", spellcheck: "false" });
   private counter = el("span", { class: "wbg-count", "aria-live": "polite" });
   private overlays = el("select", { "aria-label": "Colour by", title: "Colour by" });
-  private worst = el("button", { title: "Go to the highest value (W)" }, "Worst");
+  private worst = el("button", { title: "Step through what the colours mark, the highest value first (W)" }, "Worst");
   private noiseButton = el("button", { title: "Hide Identity and arithmetic on shapes (H)", "aria-pressed": "false" }, "Hide noise");
   private fold = el("button", { title: "Collapse all modules" }, "Collapse");
   private unfold = el("button", { title: "Expand all modules" }, "Expand");
@@ -144,7 +144,7 @@ export class View {
     this.inspector = new Inspector(this.panel, this.data, this.host, {
       go: (nodes) => this.go(nodes), goTensor: (t) => this.goTensor(t), select: (nodes) => this.select([...nodes]),
       close: () => this.select([]), toggle: (n) => void this.toggle(n), isOpen: (n) => this.opened.has(n),
-      value: (n) => (this.coloring.value && !Number.isNaN(this.coloring.value(n)) ? this.coloring.show!(this.coloring.value(n)) : ""),
+      value: (n) => this.coloring.words(n),
     });
     this.recolor({});
   }
@@ -287,8 +287,10 @@ export class View {
     this.coloring = coloring(this.data, this.scene, this.state, this.theme);
     this.renderer.color = this.coloring.color;
     this.legend.replaceChildren(this.coloring.legend(this.scene));
-    this.worst.hidden = !this.coloring.value;
-    const rows: [string, string][] = [...OVERLAYS];
+    this.renderer.mark = this.coloring.mark;
+    this.worst.hidden = !this.coloring.targets;
+    this.worst.textContent = this.state.overlay === "origin" || this.coloring.mark ? "Next" : "Worst";
+    const rows = OVERLAYS.filter(([name]) => name !== "origin" || this.data.made);
     if (this.state.values) rows.push(["values", this.state.values.header.title]);
     this.overlays.replaceChildren(...rows.map(([value, label]) => {
       const wait = (value === "macs" && !this.data.macs) || (value === "bytes" && !this.data.bytes);
@@ -527,11 +529,9 @@ export class View {
   }
 
   toWorst() {
-    const { value } = this.coloring;
-    if (!value) return;
-    let best = -1;
-    for (let n = 0; n < this.data.nodes; n++) if (!Number.isNaN(value(n)) && (best < 0 || value(n) > value(best))) best = n;
-    if (best >= 0) this.go([best]);
+    const list = this.coloring.targets?.() ?? [];
+    const now = this.selection.length === 1 ? list.indexOf(this.selection[0]) : -1;
+    if (list.length) this.go([list[(now + 1) % list.length]]);
   }
 
   toggleNoise() {
@@ -629,8 +629,7 @@ export class View {
       rows.push(el("b", {}, data.opName(n)), line(data.name(n)));
       for (const t of [...data.outputs(n)].slice(0, 4)) if (t >= 0) rows.push(line(`→ ${data.type(t) || "type not known"}`, false));
       if (data.attributes(n)) rows.push(line(data.attributes(n)));
-      const value = this.coloring.value?.(n);
-      if (value !== undefined && !Number.isNaN(value)) rows.push(line(this.coloring.show!(value), false));
+      for (const words of this.coloring.words(n).split("\n").slice(0, 5)) if (words) rows.push(line(words, false));
       if (data.bodies.has(n)) rows.push(line("double click opens what is inside"));
     } else if (item >= 0 && scene.kind[item] === GROUP) {
       const nodes = scene.nodesOf(item);

@@ -88,7 +88,9 @@ class CompileReport:
         )
 
     def _repr_html_(self) -> str:
-        return self.table.style.format({"occupancy": "{:.0%}"}).set_caption(str(self).split("\n")[0]).to_html()
+        return (
+            self.table.style.format({"occupancy": "{:.0%}"}).set_caption(str(self).split("\n")[0]).to_html()
+        )
 
 
 def compile_plugin(
@@ -117,10 +119,14 @@ def compile_plugin(
             launch = plugin.launch(inputs)
             threads[dtype] = launch.threads
             for arch in archs:
-                done = compiled(plugin, inputs, arch, lambda **given: worker.call("compile", **given), worker.version)
+                done = compiled(
+                    plugin, inputs, arch, lambda **given: worker.call("compile", **given), worker.version
+                )
                 kernels.append(done)
                 held.append(
-                    occupancy(arch, launch.threads, done.resources.registers, done.resources.shared + launch.shared)
+                    occupancy(
+                        arch, launch.threads, done.resources.registers, done.resources.shared + launch.shared
+                    )
                 )
         return CompileReport(plugin, tuple(kernels), tuple(held), threads, worker.version)
 

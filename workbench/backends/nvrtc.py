@@ -39,7 +39,9 @@ class Runtime:
         nvrtc = self.library
         texts = [text.encode() for text in headers.values()]
         names = [header.encode() for header in headers]
-        program = self._did(nvrtc.nvrtcCreateProgram(source.encode(), title.encode(), len(texts), texts, names))[0]
+        program = self._did(
+            nvrtc.nvrtcCreateProgram(source.encode(), title.encode(), len(texts), texts, names)
+        )[0]
         try:
             given = [*options, f"--gpu-architecture={arch}", *self._includes(source, set(headers), cache)]
             (status,) = nvrtc.nvrtcCompileProgram(program, len(given), [option.encode() for option in given])

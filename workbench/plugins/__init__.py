@@ -1,9 +1,9 @@
 """Custom operators: one declaration with a body in ONNX and a CUDA kernel (see `plugin`), and those that are built in.
 
-    fused = wb.plugins.gelu                         # built in
-    fused.compile()                                 # registers, spills, occupancy for each architecture; needs no GPU
-    m2 = m.replace(["Div_1", "Erf_2", ...], fused)  # a subgraph becomes a plugin node; its body keeps the model runnable
-    fused.check(); fused.bench()                    # on a GPU: kernel against body, and its speed
+fused = wb.plugins.gelu                         # built in
+fused.compile()                                 # registers, spills, occupancy for each architecture; needs no GPU
+m2 = m.replace(["Div_1", "Erf_2", ...], fused)  # a subgraph becomes a plugin node; its body keeps the model runnable
+fused.check(); fused.bench()                    # on a GPU: kernel against body, and its speed
 """
 
 from __future__ import annotations

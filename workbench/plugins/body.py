@@ -103,7 +103,11 @@ def _small(graph: Graph, tensor: str) -> onnx.TensorProto | None:
     else:
         weight = graph.weights.get(tensor)
         found = weight if isinstance(weight, onnx.TensorProto) else None
-    if found is None or any(dim != 1 for dim in found.dims) or found.data_location == onnx.TensorProto.EXTERNAL:
+    if (
+        found is None
+        or any(dim != 1 for dim in found.dims)
+        or found.data_location == onnx.TensorProto.EXTERNAL
+    ):
         return None
     return found
 
@@ -116,7 +120,9 @@ def _check(made: onnx.FunctionProto) -> None:
     try:
         onnx.checker.check_function(made, context, lexical)
     except onnx.checker.ValidationError as error:
-        raise PluginError(f"the body of plugin {made.name!r} is not valid: {str(error).splitlines()[0]}") from None
+        raise PluginError(
+            f"the body of plugin {made.name!r} is not valid: {str(error).splitlines()[0]}"
+        ) from None
     known = {*made.input}
     for node in made.node:
         for name in node.input:

@@ -30,7 +30,9 @@ METADATA = "workbench.plugin"
 KERNEL_DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int8", "uint8", "int32", "uint32", "int64", "uint64", "bool",
 )  # fmt: skip
-_KERNEL = re.compile(r"__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)")
+_KERNEL = re.compile(
+    r"__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)"
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ class Plugin:
             found[name] = value
         for name, value in found.items():
             if value is None:
-                raise PluginError(f"plugin {self.name!r} needs the attribute {name!r}, which has no default; give it")
+                raise PluginError(
+                    f"plugin {self.name!r} needs the attribute {name!r}, which has no default; give it"
+                )
         return found
 
     def specs(self, inputs: Sequence[Spec], attributes: Mapping[str, Any] | None = None) -> dict[str, Spec]:
@@ -200,7 +204,8 @@ class Plugin:
             ]
 
         node = onnx.helper.make_node(
-            self.name, self.inputs, self.outputs, name=self.name, domain=bodies.DOMAIN, **(attributes or {})
+            self.name, self.inputs, self.outputs, name=self.name, domain=bodies.DOMAIN,
+            **self.given(attributes or {}),
         )
         graph = onnx.helper.make_graph([node], self.name, infos(self.inputs), infos(self.outputs))
         made = onnx.helper.make_model(graph, ir_version=10, functions=[self.function])
@@ -228,7 +233,9 @@ class Plugin:
         return importlib.import_module("workbench.backends.tensorrt_plugin").register(self, **options)
 
 
-def _alike(example: Mapping[str, tuple[int, ...]], first: str, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _alike(
+    example: Mapping[str, tuple[int, ...]], first: str, name: str, shape: tuple[int, ...]
+) -> tuple[int, ...]:
     """The shape of another input when the first has `shape`: each of its dims as the example's first has it."""
     known = example[first]
     offset = len(known) - len(example[name])
@@ -298,7 +305,9 @@ def plugin(
     rule.check(name, frozenset([*made.input, *made.output]), _numbers(made))
     wrong = [dtype for dtype in dtypes if dtype not in KERNEL_DTYPES]
     if wrong or not dtypes:
-        raise PluginError(f"plugin {name!r}: got the dtypes {list(dtypes)}, expected some of {', '.join(KERNEL_DTYPES)}")
+        raise PluginError(
+            f"plugin {name!r}: got the dtypes {list(dtypes)}, expected some of {', '.join(KERNEL_DTYPES)}"
+        )
     return Plugin(
         name, made.SerializeToString(deterministic=True), cuda, found, rule, tuple(dtypes),
         tuple((key, tuple(shape)) for key, shape in (example or {}).items()),
@@ -331,7 +340,9 @@ def from_function(made: onnx.FunctionProto) -> Plugin | None:
             Place(f"the kernel of {made.name}"),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
-        raise PluginError(f"the declaration of plugin {made.name!r} in the model cannot be read: {error!r}") from None
+        raise PluginError(
+            f"the declaration of plugin {made.name!r} in the model cannot be read: {error!r}"
+        ) from None
     rule.check(found.name, frozenset([*found.inputs, *found.outputs]), _numbers(plain))
     return found
 

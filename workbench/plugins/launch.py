@@ -215,7 +215,9 @@ class Rule:
             try:
                 return evaluate(tree, specs, numbers)
             except ArithmeticError as error:
-                raise PluginError(f"{plugin}: {text!r} cannot be computed for {_shown(specs)}: {error}") from None
+                raise PluginError(
+                    f"{plugin}: {text!r} cannot be computed for {_shown(specs)}: {error}"
+                ) from None
 
         found = [(name, value(text)) for name, text in self.args]
         numbers |= {name: number for name, number in found}

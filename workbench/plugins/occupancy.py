@@ -53,7 +53,9 @@ def occupancy(arch: str, threads: int, registers: int, shared: int) -> Occupancy
         "warps": have.warps // warps,
         "blocks": have.blocks,
         "registers": fit // warps,
-        "shared memory": have.shared // _up(shared + _RESERVED, 128) if shared <= have.shared_per_block else 0,
+        "shared memory": have.shared // _up(shared + _RESERVED, 128)
+        if shared <= have.shared_per_block
+        else 0,
     }
     limit = min(candidates, key=candidates.__getitem__)
     blocks = candidates[limit]

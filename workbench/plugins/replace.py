@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 
 from ..edits import origins, place, whole
@@ -68,17 +69,13 @@ class Replace(Edit):
                 )
         given = plugin.given(dict(self.attributes or {}))
         draft.types.know()
-        gone = set(found)
-        reads = self._reads(draft, graph, plugin, found)
-        makes = self._makes(draft, graph, plugin, found)
+        reads = self._reads(draft, plugin, found)
+        makes = self._makes(draft, plugin, found)
         _fit(draft, plugin, found, reads, makes, given)
         add_function(draft, plugin)
         _put(draft, graph, plugin, found, reads, makes, self)
-        del gone
 
-    def _reads(
-        self, draft: Draft, graph: ir.Graph, plugin: Plugin, found: list[ir.Node]
-    ) -> list[ir.Value]:
+    def _reads(self, draft: Draft, plugin: Plugin, found: list[ir.Node]) -> list[ir.Value]:
         made = {value for node in found for value in node.outputs}
         values = [v for node in found for v in node.inputs if v is not None and v not in made]
         boundary = list(dict.fromkeys(values))
@@ -94,9 +91,7 @@ class Replace(Edit):
             )
         return boundary
 
-    def _makes(
-        self, draft: Draft, graph: ir.Graph, plugin: Plugin, found: list[ir.Node]
-    ) -> list[ir.Value]:
+    def _makes(self, draft: Draft, plugin: Plugin, found: list[ir.Node]) -> list[ir.Value]:
         inside = set(found)
         used = [
             value
@@ -128,9 +123,13 @@ class InlineFunctions(Whole):
     def replace(self, model: ir.Model) -> ir.Model:
         if not model.functions:
             raise EditError("cannot inline: the model has no functions; nothing to do")
-        calls = {node.name: origins.of_node(node) for node in model.graph if node.op_identifier() in model.functions}
+        calls = {
+            node.name: origins.of_node(node)
+            for node in model.graph
+            if node.op_identifier() in model.functions
+        }
         before = {value.name for node in model.graph for value in node.outputs}
-        made = onnx.inliner.inline_local_functions(whole.full(model, "inline functions"))
+        made = onnx.inliner.inline_local_functions(_with_defaults(whole.full(model, "inline functions")))
         own = {node.name for node in model.graph} - set(calls)
         after = whole.rebuilt(made, model)
         _carry(after, calls, own, before)
@@ -154,6 +153,19 @@ def _carry(after: ir.Model, calls: dict[str | None, list[str]], own: set[Any], b
             waiting = []
 
 
+def _with_defaults(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Every call with the attributes that it leaves to the function's defaults: onnx's inliner loses those."""
+    functions = {(f.domain, f.name): f for f in proto.functions}
+    for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
+        for node in nodes:
+            called = functions.get((node.domain, node.op_type))
+            given = {attribute.name for attribute in node.attribute}
+            for default in called.attribute_proto if called is not None else ():
+                if default.name not in given:
+                    node.attribute.append(default)
+    return proto
+
+
 def add_function(draft: Draft, plugin: Plugin) -> None:
     """Add the body of a plugin to the model, unless it is there."""
     model, made = draft.model, ir.serde.deserialize_function(_at_opset(draft, plugin))
@@ -168,8 +180,14 @@ def add_function(draft: Draft, plugin: Plugin) -> None:
                 "before it, or give this one another name"
             )
         return
-    for node in made:
-        node.name = draft.free_node(f"{plugin.name}/{node.name or node.op_type}")
+    used: set[str] = set()
+    for node in made:  # names are unique in the whole model
+        wanted, number = f"{plugin.name}/{node.name or node.op_type}", 0
+        node.name = wanted
+        while node.name in used or node.name in draft.nodes:
+            number += 1
+            node.name = f"{wanted}_{number}"
+        used.add(node.name)
     draft.add_function(made)
     if bodies.DOMAIN not in model.opset_imports:
         draft.put(model.opset_imports, bodies.DOMAIN, 1)
@@ -273,7 +291,7 @@ def _put(
     edit: Replace,
 ) -> None:
     """Put the new node in the place of the last of the nodes; its outputs take the tensors' names."""
-    attributes = ir.convenience.convert_attributes(dict(edit.attributes or {}))
+    attributes = ir.convenience.convert_attributes(plugin.given(dict(edit.attributes or {})))
     base = f"{plugin.name}_{found[-1].name}"
     node = ir.Node(
         bodies.DOMAIN, plugin.name, (), attributes, num_outputs=len(makes),

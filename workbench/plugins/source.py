@@ -112,7 +112,12 @@ def errors(plugin: Plugin, log: str) -> list[tuple[int, str]]:
     asserted = re.search(r'static assertion failed with "(.*?)"', log)
     if asserted and not found:
         line = next(
-            (n for n, text in enumerate(plugin.cuda.splitlines(), 1) if re.search(rf"\b{plugin.kernel}\b", text)), 1
+            (
+                n
+                for n, text in enumerate(plugin.cuda.splitlines(), 1)
+                if re.search(rf"\b{plugin.kernel}\b", text)
+            ),
+            1,
         )
         found = [(line + plugin.place.line - 1, asserted[1])]
     return found or [(plugin.place.line, (_OTHER.search(log) or ["", log.strip()])[1] or log.strip())]

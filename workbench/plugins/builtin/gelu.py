@@ -41,7 +41,7 @@ extern "C" __global__ void fused_gelu(const T* __restrict__ x, T* __restrict__ y
 }
 """
 
-_TRITON = '''
+_TRITON = """
 import torch, triton, triton.language as tl
 
 @triton.jit
@@ -54,7 +54,7 @@ def kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
 def launch(inputs, outputs):
     n = inputs[0].numel()
     kernel[(triton.cdiv(n, 2048),)](inputs[0], outputs[0], n, BLOCK=2048, num_warps=8)
-'''
+"""
 
 
 def _reference(x: np.ndarray) -> np.ndarray:

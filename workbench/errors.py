@@ -9,6 +9,7 @@ WorkbenchError
 ├── ProfileError          a profile that cannot be taken or read              (also a ValueError)
 ├── PluginError           a plugin's declaration that does not hold together  (also a ValueError)
 │   └── CompileError          its kernel does not compile; carries .errors
+├── EngineError           what cannot be read or used as a TensorRT engine    (also a ValueError)
 └── BackendError          a runtime; carries .backend, .model and .phase
     ├── BackendNotInstalled   its library is missing                          (also an ImportError)
     ├── BackendFailed         it raised an error
@@ -68,6 +69,10 @@ class CompileError(PluginError):
         self.errors = errors
 
 
+class EngineError(WorkbenchError, ValueError):
+    """What cannot be read or used as a TensorRT engine."""
+
+
 class BackendError(WorkbenchError):
     """A runtime failed on a model.
 
@@ -99,7 +104,9 @@ class BuildError(BackendFailed):
         log: a ``workbench.tensorrt.log.Log``, or None.
     """
 
-    def __init__(self, message: str, *, nodes: tuple = (), reasons: tuple = (), log: object = None, **about: str):
+    def __init__(
+        self, message: str, *, nodes: tuple = (), reasons: tuple = (), log: object = None, **about: str
+    ):
         super().__init__(message, **about)
         self.nodes, self.reasons, self.log = nodes, reasons, log
 

@@ -40,7 +40,11 @@ def main() -> None:
         result["checks"] = [checked(plugin) for plugin in plugins]
     with Worker("cuda", timeout=300) as worker:
         rates = measure_rates(worker)
-        result |= {"gpu": worker.call("about"), "copy_gb_s": rates.copy_bytes_per_s / 1e9, "flops": dict(rates.flops)}
+        result |= {
+            "gpu": worker.call("about"),
+            "copy_gb_s": rates.copy_bytes_per_s / 1e9,
+            "flops": dict(rates.flops),
+        }
         print(f"{result['gpu']['name']}: copy {result['copy_gb_s']:.0f} GB/s, matrix product "
               + ", ".join(f"{d} {f / 1e12:.0f} TFLOP/s" for d, f in rates.flops.items()), flush=True)  # fmt: skip
         rows: list[dict[str, Any]] = []

@@ -64,7 +64,8 @@ class CompileReport:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Index (``dtype``, ``arch``); columns ``registers`` (of a thread), ``spill_stores``, ``spill_loads``, ``stack``
+        """Index (``dtype``, ``arch``); columns ``registers`` (of a thread), ``spill_stores``, ``spill_loads``,
+        ``stack``
         (bytes of a thread), ``shared`` (static, bytes of a block), ``threads`` (of a block), ``occupancy`` (0 to 1),
         ``blocks`` (at a time on a multiprocessor), ``limit`` (what limits them), ``bytes`` (of machine code)."""
         import pandas as pd
@@ -83,7 +84,8 @@ class CompileReport:
         spills = sum(k.resources.spill_stores + k.resources.spill_loads for k in self.kernels)
         least = min((held.share for held in self.occupancies), default=0.0)
         return (
-            f"{self.plugin.signature}: kernel {self.plugin.kernel} compiled {len(self.kernels)} times (NVRTC {self.version}), "
+            f"{self.plugin.signature}: kernel {self.plugin.kernel} compiled {len(self.kernels)} times "
+            f"(NVRTC {self.version}), "
             f"{f'{spills} bytes of spills' if spills else 'no spills'}, occupancy {least:.0%} or more\n{self.table}"
         )
 

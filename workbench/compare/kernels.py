@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = {"float64": 1e-9, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
 """|kernel - body| <= tolerance * (1 + |body|), by dtype of the output; other dtypes must be equal.
-Of a 16-bit type that is 4 units in the last place: a kernel may round in between as the operators that it replaces do."""
+Of a 16-bit type that is 4 units in the last place: a kernel may round in between as the operators that it
+replaces do."""
 _LARGE = 1 << 21  # elements: above, the first dim of the example is cut
 _LAST = (1, 7, 129, 264, 1000, 4096, 50257)
 
@@ -70,7 +71,8 @@ class KernelCheck:
 
     def __str__(self) -> str:
         wrong = [case for case in self.cases if not case.ok]
-        head = f"{self.plugin.name} on {self.device}: {len(self.cases) - len(wrong)} of {len(self.cases)} cases are fine"
+        fine = f"{len(self.cases) - len(wrong)} of {len(self.cases)} cases are fine"
+        head = f"{self.plugin.name} on {self.device}: {fine}"
         return "\n".join([head, *(f"  {c.what}, {c.dtype} {c.shapes}: {c.verdict}" for c in wrong)])
 
     def _repr_html_(self) -> str:
@@ -89,7 +91,8 @@ def check(
 ) -> KernelCheck:
     """Run a plugin's kernel on a GPU beside its body (or numpy reference) in float64.
 
-    Every tensor lies between watched bytes, the outputs are poisoned, and every case runs twice with other poison: writing
+    Every tensor lies between watched bytes, the outputs are poisoned, and every case runs twice with other
+    poison: writing
     out of bounds, changing an input and leaving elements unwritten are found. A kernel that crashes or never ends costs
     the worker process, which is replaced; the other cases of its dtype are then left out.
 
@@ -135,7 +138,11 @@ def _arrays(
         made = {}
         for name, spec in zip(plugin.inputs, specs, strict=True):
             kind = dtype_of(spec.dtype)
-            values = rng.standard_normal(spec.shape) * 2 if kind.kind not in "iub" else rng.integers(0, 8, spec.shape)
+            values = (
+                rng.standard_normal(spec.shape) * 2
+                if kind.kind not in "iub"
+                else rng.integers(0, 8, spec.shape)
+            )
             if special and values.size and name == plugin.inputs[0] and kind.kind not in "iub":
                 flat = values.reshape(-1)
                 flat[rng.integers(0, flat.size, 6)] = [np.nan, np.inf, -np.inf] * 2
@@ -154,7 +161,14 @@ def _arrays(
     yield "NaN and Inf", random(plugin.shapes((*lead, 264) if first else (), dtype), special=True)
     whole = plugin.shapes(None, dtype)
     fewer = max(1, whole[0].size // _LARGE)
-    yield "large", random(whole if fewer == 1 or len(first) < 2 else plugin.shapes((-(-first[0] // fewer), *first[1:]), dtype))
+    yield (
+        "large",
+        random(
+            whole
+            if fewer == 1 or len(first) < 2
+            else plugin.shapes((-(-first[0] // fewer), *first[1:]), dtype)
+        ),
+    )
 
 
 class _Lab:
@@ -182,12 +196,14 @@ class _Lab:
             return self._replaced(what, dtype, shown, str(error))
         except BackendFailed as error:
             if "does not compile" in str(error):
-                self.plugin.compile(dtypes=[dtype], archs=[self.worker.call("about")["arch"]])  # with the user's lines
+                self.plugin.compile(
+                    dtypes=[dtype], archs=[self.worker.call("about")["arch"]]
+                )  # with the user's lines
             if "CUDA_ERROR" in str(error):
                 return self._replaced(what, dtype, shown, str(error))
             return Case(what, dtype, shown, str(error).split(": ", 1)[-1])
-        error, verdict = _judge(results, reference(self.plugin, arrays, self.attributes))
-        return Case(what, dtype, shown, verdict, error)
+        worst, verdict = _judge(results, reference(self.plugin, arrays, self.attributes))
+        return Case(what, dtype, shown, verdict, worst)
 
     def _replaced(self, what: str, dtype: str, shown: str, why: str) -> Case:
         self.worker.close()
@@ -227,7 +243,10 @@ def _judge(results: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) 
             for what, test in (("NaN", np.isnan), ("Inf", np.isposinf), ("-Inf", np.isneginf)):
                 if (test(mine) != test(want)).any():
                     at = tuple(map(int, np.argwhere(test(mine) != test(want))[0]))
-                    return worst, f"output {name!r} at {at}: got {mine[at]}, the body gives {want[at]} ({what})"
+                    return (
+                        worst,
+                        f"output {name!r} at {at}: got {mine[at]}, the body gives {want[at]} ({what})",
+                    )
             error = np.abs(mine - want)[~odd] / (1 + np.abs(want)[~odd])
         if error.size:
             worst = max(worst, float(error.max()))

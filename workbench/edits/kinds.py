@@ -34,7 +34,9 @@ KINDS: tuple[type[Edit], ...] = (
 
 LATER: dict[str, tuple[str, str]] = {
     "replace": ("workbench.plugins.replace", "Replace"),
-    "inline_functions": ("workbench.plugins.replace", "InlineFunctions"),
+    "inline_functions": ("workbench.plugins.inline", "InlineFunctions"),
+    "convert_precision": ("workbench.precision", "ConvertPrecision"),
+    "simulate_precision": ("workbench.precision", "SimulatePrecision"),
 }
 """Method of ``Model`` -> (module, class) of a kind of edit that is imported when it is first used.
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .builtin.rms_norm import rms_norm
     from .builtin.silu_mul import silu_mul
     from .builtin.skip_layer_norm import skip_layer_norm
-    from .declaration import Plugin, from_function, plugin
+    from .declaration import Plugin, from_function
+    from .declare import plugin
 
 __all__ = [
     "Plugin", "bias_gelu", "bias_relu", "bias_silu", "from_function", "gelu", "layer_norm", "masked_softmax", "plugin",
@@ -32,7 +33,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'workbench.plugins' has no attribute {name!r}")
     if name in ("Plugin", "from_function", "plugin"):
-        return getattr(importlib.import_module("workbench.plugins.declaration"), name)
+        module = "declare" if name == "plugin" else "declaration"
+        return getattr(importlib.import_module(f"workbench.plugins.{module}"), name)
     return importlib.import_module("workbench.plugins.builtin").named(name)
 
 

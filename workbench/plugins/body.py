@@ -123,14 +123,7 @@ def _check(made: onnx.FunctionProto) -> None:
         raise PluginError(
             f"the body of plugin {made.name!r} is not valid: {str(error).splitlines()[0]}"
         ) from None
-    known = {*made.input}
-    for node in made.node:
-        for name in node.input:
-            if name and name not in known:
-                raise PluginError(
-                    f"the body of plugin {made.name!r}: {node.op_type} reads {name!r}, which nothing in it makes"
-                )
-        known.update(node.output)
+    known = {*made.input, *(name for node in made.node for name in node.output)}
     for name in made.output:
         if name not in known:
             raise PluginError(f"the body of plugin {made.name!r} has no tensor {name!r}, which it returns")
@@ -180,7 +173,8 @@ def infer(
     try:
         return list(onnx.shape_inference.infer_function_output_types(made, list(types), values))
     except Exception as error:
-        reason = str(error).replace("\n", " ").split("] ")[-1].strip()
+        found = re.search(r"\(op_type:\s*(\w+)[^)]*\):? ?(?:\[\w+\] )?([^\n]*)", str(error))
+        reason = f"{found[1]}: {found[2]}" if found else str(error).replace("\n", " ").split("] ")[-1].strip()
         listed = [_text(kind) for kind in types]
         raise PluginError(f"{signature(made, listed)} does not take these inputs: {reason}") from None
 
@@ -205,7 +199,8 @@ def outputs(made: onnx.FunctionProto, specs: Sequence[Spec], given: Mapping[str,
         if shape is None or len(dims) != len(shape) or not dtype:
             raise PluginError(
                 f"the shape of output {name!r} of {made.name} is not known from its inputs "
-                f"({', '.join(map(str, specs))}): got {_text(kind)}; expected a body whose shapes do not depend on values"
+                f"({', '.join(map(str, specs))}): got {_text(kind)}; expected a body whose shapes do not "
+                "depend on values"
             )
         found.append(Spec(dtype, dims))
     return found

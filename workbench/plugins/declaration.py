@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import inspect
 import json
-import linecache
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,12 +24,10 @@ from . import body as bodies
 from .launch import Launch, Rule, Spec
 
 METADATA = "workbench.plugin"
+_ANY = (1024, 1024)  # the shape of every input where a plugin has no example
 KERNEL_DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int8", "uint8", "int32", "uint32", "int64", "uint64", "bool",
 )  # fmt: skip
-_KERNEL = re.compile(
-    r"__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)"
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A custom operator of domain ``workbench``. Made by `plugin`; its fields are described there.
+    """A custom operator of domain ``workbench``. Made by `workbench.plugins.plugin`; its fields are described there.
 
     Attributes:
         proto: the body, a serialised FunctionProto.
@@ -108,7 +103,7 @@ class Plugin:
         made.CopyFrom(self.body)
         data = {
             "cuda": self.cuda, "kernel": self.kernel, "args": self.rule.args, "grid": self.rule.grid,
-            "block": self.rule.block, "shared": self.rule.shared, "dtypes": self.dtypes,
+            "block": self.rule.block, "shared": self.rule.shared, "requires": self.rule.requires, "dtypes": self.dtypes,
             "example": [[name, list(shape)] for name, shape in self.example],
         }  # fmt: skip
         made.metadata_props.add(key=METADATA, value=json.dumps(data))
@@ -171,10 +166,10 @@ class Plugin:
 
         Args:
             shapes: input -> shape; one shape for the first input (others as the example has them, its last dims
-                replaced alike); None for the example.
+                replaced alike); None for the example (without one: 1024 x 1024 for every input).
             dtype: of the inputs; None: the first of `dtypes`.
         """
-        example = dict(self.example)
+        example = dict(self.example) or dict.fromkeys(self.inputs, _ANY)
         wanted = dtype or (self.dtypes or ("float32",))[0]
         if shapes is None:
             shapes = example
@@ -204,7 +199,11 @@ class Plugin:
             ]
 
         node = onnx.helper.make_node(
-            self.name, self.inputs, self.outputs, name=self.name, domain=bodies.DOMAIN,
+            self.name,
+            self.inputs,
+            self.outputs,
+            name=self.name,
+            domain=bodies.DOMAIN,
             **self.given(attributes or {}),
         )
         graph = onnx.helper.make_graph([node], self.name, infos(self.inputs), infos(self.outputs))
@@ -238,81 +237,14 @@ def _alike(
 ) -> tuple[int, ...]:
     """The shape of another input when the first has `shape`: each of its dims as the example's first has it."""
     known = example[first]
+    if example[name] == known:
+        return shape
     offset = len(known) - len(example[name])
     found = []
     for i, dim in enumerate(example[name]):
         at = i + offset - len(known)  # from the end
         found.append(shape[at] if -at <= len(shape) and known[at] == dim else dim)
     return tuple(found) if len(shape) >= len(found) else tuple(found[len(found) - len(shape) :])
-
-
-def plugin(
-    name: str,
-    *,
-    body: Any,
-    cuda: str = "",
-    kernel: str = "",
-    args: Mapping[str, str] | None = None,
-    grid: str | int | Sequence[str | int] | None = None,
-    block: str | int | Sequence[str | int] = 256,
-    shared: str | int = 0,
-    dtypes: Sequence[str] = ("float32", "float16"),
-    example: Mapping[str, Sequence[int]] | None = None,
-    reference: Callable[..., Any] | None = None,
-    triton: str = "",
-    place: Place | None = None,
-) -> Plugin:
-    """Declare a custom operator.
-
-    Args:
-        name: of the operator, in domain ``workbench``; one that no ONNX operator has.
-        body: what it computes, in ONNX: text of ONNX's function syntax, an onnxscript function, a FunctionProto, or
-            ``(model, node names)``. Its inputs, outputs and attributes are those of the plugin.
-        cuda: CUDA C++ source of a kernel ``__global__ void f(const T_x* x, ..., T_y* y, ..., arguments)``: pointers to
-            the inputs, then to the outputs, then `args`. ``T_<name>`` is the type of that tensor, ``T`` that of the
-            first input; a file ``workbench.cuh`` with 16-byte packs, 16-bit floats and row reductions is included.
-        kernel: name of the kernel; by default the only ``__global__`` function.
-        args: name -> expression (see `workbench.plugins.launch`) of what follows the pointers: an int arrives as
-            ``long long``, a float as ``float``; by default ``{"n": "size(<first output>)"}``.
-        grid, block, shared: one to three expressions; by default a grid with a thread for each element of the first output.
-        dtypes: of the first input, for which the kernel is made.
-        example: input -> shape, used by reports, `Plugin.check` and `Plugin.bench` when none is given.
-        reference: numpy function of (inputs..., attributes as keywords) in float64 that gives the outputs.
-        triton: Python source that defines ``launch(inputs, outputs, **attributes)`` on torch tensors: the same in Triton.
-        place: where `cuda` stands, for error messages; by default it is looked for in the caller's cell or file.
-
-    Raises:
-        PluginError: the parts do not fit together, with the part.
-    """
-    check_name(name)
-    made = bodies.function(name, body)
-    found = kernel
-    if cuda:
-        kernels = _KERNEL.findall(cuda)
-        if kernel not in kernels and (kernel or len(kernels) != 1):
-            listed = ", ".join(map(repr, kernels)) or "none"
-            raise PluginError(
-                f"plugin {name!r}: the source has the __global__ functions {listed}; expected "
-                f"{repr(kernel) if kernel else 'exactly one, or its name in kernel='}"
-            )
-        found = kernel or kernels[0]
-    rule = Rule(
-        tuple((args if args is not None else {"n": f"size({made.output[0]})"}).items()),
-        _texts(grid if grid is not None else f"ceil_div(size({made.output[0]}), block_x)"),
-        _texts(block),
-        str(shared),
-    )
-    rule.check(name, frozenset([*made.input, *made.output]), _numbers(made))
-    wrong = [dtype for dtype in dtypes if dtype not in KERNEL_DTYPES]
-    if wrong or not dtypes:
-        raise PluginError(
-            f"plugin {name!r}: got the dtypes {list(dtypes)}, expected some of {', '.join(KERNEL_DTYPES)}"
-        )
-    return Plugin(
-        name, made.SerializeToString(deterministic=True), cuda, found, rule, tuple(dtypes),
-        tuple((key, tuple(shape)) for key, shape in (example or {}).items()),
-        place or _place(cuda), reference, triton,
-    )  # fmt: skip
 
 
 def from_function(made: onnx.FunctionProto) -> Plugin | None:
@@ -333,6 +265,7 @@ def from_function(made: onnx.FunctionProto) -> Plugin | None:
         rule = Rule(
             tuple((str(a), str(b)) for a, b in data["args"]), tuple(map(str, data["grid"])),
             tuple(map(str, data["block"])), str(data["shared"]),
+            tuple(map(str, data["requires"])),
         )  # fmt: skip
         found = Plugin(
             made.name, plain.SerializeToString(deterministic=True), str(data["cuda"]), str(data["kernel"]), rule,
@@ -343,46 +276,14 @@ def from_function(made: onnx.FunctionProto) -> Plugin | None:
         raise PluginError(
             f"the declaration of plugin {made.name!r} in the model cannot be read: {error!r}"
         ) from None
-    rule.check(found.name, frozenset([*found.inputs, *found.outputs]), _numbers(plain))
+    rule.check(found.name, frozenset([*found.inputs, *found.outputs]), numbers(plain))
     return found
 
 
-def check_name(name: str) -> None:
-    """Refuse a name that is none, or that an ONNX operator has in any domain: TensorRT's parser ignores domains."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise PluginError(f"a plugin cannot be named {name!r}; expected letters, digits and _")
-    for schema in onnx.defs.get_all_schemas_with_history():
-        if schema.name.lower() == name.lower():
-            raise PluginError(
-                f"a plugin cannot be named {name!r}: domain {schema.domain or 'ai.onnx'!r} has the operator "
-                f"{schema.name}, and runtimes that ignore domains would take it for that; choose another, for example "
-                f"'Fused{schema.name}'"
-            )
-
-
-def _numbers(made: onnx.FunctionProto) -> frozenset[str]:
+def numbers(made: onnx.FunctionProto) -> frozenset[str]:
+    """Attributes that a launch rule may use."""
     kinds = bodies.attribute_types(made)
     return frozenset(name for name, kind in kinds.items() if kind in ("float", "int", ""))
-
-
-def _texts(value: str | int | Sequence[str | int]) -> tuple[str, ...]:
-    return (str(value),) if isinstance(value, str | int) else tuple(map(str, value))
-
-
-def _place(cuda: str) -> Place:
-    """Where the source stands in the cell or file that called `plugin`."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    if frame is None or not cuda.strip():
-        return Place()
-    file = frame.f_code.co_filename
-    text = "".join(linecache.getlines(file, frame.f_globals))
-    at = text.find(cuda)
-    if at < 0:
-        return Place()
-    line = text.count("\n", 0, at) + 1
-    return Place("the cell" if "ipykernel" in file or file.startswith("<ipython") else file, line)
 
 
 def of(value: Any) -> Plugin:

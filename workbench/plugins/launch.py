@@ -5,7 +5,8 @@ as Python. It knows numbers, the attributes, ``+ - * / // %``, comparisons, ``a 
 tensor of the plugin, ``t``:
 
 ``size(t)`` elements, ``rank(t)``, ``dim(t, i)`` (from the end when negative; 1 where there is no such dim),
-``cols(t)`` the last dim, ``rows(t)`` all dims but the last multiplied, ``itemsize(t)`` bytes, ``width(t)`` elements in 16
+``cols(t)`` the last dim, ``rows(t)`` all dims but the last multiplied, ``itemsize(t)`` bytes, ``width(t)``
+elements in 16
 bytes; and of numbers ``min``, ``max``, ``ceil_div(a, b)``, ``round_up(a, multiple)``.
 """
 
@@ -178,19 +179,24 @@ class Rule:
 
     Attributes:
         args: (name, expression) of each argument behind the pointers of the inputs and outputs.
-        grid, block: up to three expressions; they may use the names of `args`, and `grid` also ``block_x``, ``block_y``.
+        grid, block: up to three expressions; they may use the names of `args`, and `grid` also ``block_x``,
+            ``block_y``.
         shared: bytes of dynamic shared memory.
+        requires: what must not be 0 (false), because the kernel relies on it: a body may broadcast where it does not.
     """
 
     args: tuple[tuple[str, str], ...]
     grid: tuple[str, ...]
     block: tuple[str, ...]
     shared: str = "0"
+    requires: tuple[str, ...] = ()
 
     def check(self, plugin: str, tensors: frozenset[str], attributes: frozenset[str]) -> None:
         """Refuse expressions that cannot be evaluated; PluginError."""
         for name, text in self.args:
             parse(text, f"{plugin}, argument {name!r}", tensors, attributes)
+        for text in self.requires:
+            parse(text, f"{plugin}, requires", tensors, attributes)
         known = attributes | {name for name, _ in self.args}
         for what, texts, names in (
             ("block", self.block, known),
@@ -219,6 +225,12 @@ class Rule:
                     f"{plugin}: {text!r} cannot be computed for {_shown(specs)}: {error}"
                 ) from None
 
+        for text in self.requires:
+            if not value(text):
+                raise PluginError(
+                    f"the kernel of plugin {plugin!r} requires {text}; got {_shown(specs)}; give it such tensors, or "
+                    "leave these nodes as they are"
+                )
         found = [(name, value(text)) for name, text in self.args]
         numbers |= {name: number for name, number in found}
         block = [max(1, int(value(text))) for text in self.block] + [1, 1]
@@ -231,7 +243,8 @@ class Rule:
         )  # fmt: skip
         if made.threads > 1024 or min(grid) < 0 or grid[0] >= 1 << 31 or max(grid[1:3]) > 65535:
             raise PluginError(
-                f"{plugin}: the rule gives grid {made.grid} and block {made.block} for {_shown(specs)}; expected at most "
+                f"{plugin}: the rule gives grid {made.grid} and block {made.block} for {_shown(specs)}; "
+                "expected at most "
                 "1024 threads in a block and a grid of at most 2147483647 x 65535 x 65535; change the rule"
             )
         return made

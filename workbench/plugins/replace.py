@@ -1,4 +1,4 @@
-"""Replacing a subgraph by a plugin node, and putting the bodies back in the place of such nodes, as edits."""
+"""Replacing a subgraph by a plugin node, as an edit."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import onnx
-import onnx.inliner
 import onnx_ir as ir
 
-from ..edits import origins, place, whole
-from ..edits.base import Edit, Whole
+from ..edits import origins, place
+from ..edits.base import Edit
 from ..edits.content import Content, of_bytes
 from ..edits.draft import Draft
 from ..edits.infer import text
@@ -64,7 +63,8 @@ class Replace(Edit):
         for node in found:
             if draft.graph_of(node) is not graph:
                 raise EditError(
-                    f"cannot replace by {plugin.name}: nodes {found[0].name!r} and {node.name!r} are in different graphs; "
+                    f"cannot replace by {plugin.name}: nodes {found[0].name!r} and {node.name!r} are in "
+                    "different graphs; "
                     "give nodes of one"
                 )
         given = plugin.given(dict(self.attributes or {}))
@@ -86,7 +86,8 @@ class Replace(Edit):
         if len(boundary) != len(plugin.inputs):
             listed = ", ".join(f"{value.name} {draft.types.text(value)}" for value in boundary)
             raise EditError(
-                f"cannot replace {_listed(found)} by {plugin.signature}: the nodes read {listed or 'nothing'}, the plugin "
+                f"cannot replace {_listed(found)} by {plugin.signature}: the nodes read "
+                f"{listed or 'nothing'}, the plugin "
                 f"takes {len(plugin.inputs)} inputs; say which with inputs=[...]"
             )
         return boundary
@@ -111,61 +112,6 @@ class Replace(Edit):
         return wanted
 
 
-@dataclass(frozen=True)
-class InlineFunctions(Whole):
-    """Put the bodies of the model's functions, those of plugins among them, in the place of the nodes that call them.
-
-    For runtimes that know no model-local functions. The nodes keep the origins of the call.
-    """
-
-    method: ClassVar[str] = "inline_functions"
-
-    def replace(self, model: ir.Model) -> ir.Model:
-        if not model.functions:
-            raise EditError("cannot inline: the model has no functions; nothing to do")
-        calls = {
-            node.name: origins.of_node(node)
-            for node in model.graph
-            if node.op_identifier() in model.functions
-        }
-        before = {value.name for node in model.graph for value in node.outputs}
-        made = onnx.inliner.inline_local_functions(_with_defaults(whole.full(model, "inline functions")))
-        own = {node.name for node in model.graph} - set(calls)
-        after = whole.rebuilt(made, model)
-        _carry(after, calls, own, before)
-        return after
-
-
-def _carry(after: ir.Model, calls: dict[str | None, list[str]], own: set[Any], before: set[Any]) -> None:
-    """Note the call's origins on the nodes of its body: those between it and the nodes that were there before."""
-    import json
-
-    waiting: list[ir.Node] = []
-    order = iter(calls.values())
-    for node in after.graph:
-        if node.name in own:
-            continue
-        waiting.append(node)
-        if any(value.name in before for value in node.outputs):
-            known = next(order, None)
-            for inner in waiting if known else ():
-                inner.metadata_props[origins.NODES] = json.dumps(known)
-            waiting = []
-
-
-def _with_defaults(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Every call with the attributes that it leaves to the function's defaults: onnx's inliner loses those."""
-    functions = {(f.domain, f.name): f for f in proto.functions}
-    for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
-        for node in nodes:
-            called = functions.get((node.domain, node.op_type))
-            given = {attribute.name for attribute in node.attribute}
-            for default in called.attribute_proto if called is not None else ():
-                if default.name not in given:
-                    node.attribute.append(default)
-    return proto
-
-
 def add_function(draft: Draft, plugin: Plugin) -> None:
     """Add the body of a plugin to the model, unless it is there."""
     model, made = draft.model, ir.serde.deserialize_function(_at_opset(draft, plugin))
@@ -176,7 +122,8 @@ def add_function(draft: Draft, plugin: Plugin) -> None:
         same = there is not None and (there.cuda, there.rule) == (plugin.cuda, plugin.rule)
         if not same:
             raise EditError(
-                f"cannot add plugin {plugin.name!r}: the model has another plugin or function of that name; undo back to "
+                f"cannot add plugin {plugin.name!r}: the model has another plugin or function of that "
+                "name; undo back to "
                 "before it, or give this one another name"
             )
         return
@@ -215,7 +162,8 @@ def _at_opset(draft: Draft, plugin: Plugin) -> onnx.FunctionProto:
                 mine, theirs = 0, -1
             if mine != theirs and not _alike(node.op_type, item.domain, item.version, wanted):
                 raise EditError(
-                    f"cannot add plugin {plugin.name!r}: its body uses {node.op_type} of operator set {item.version}, the "
+                    f"cannot add plugin {plugin.name!r}: its body uses {node.op_type} of operator set "
+                    f"{item.version}, the "
                     f"model has operator set {wanted}, where that is another; convert_opset({item.version}) first"
                 )
         item.version = wanted
@@ -223,17 +171,19 @@ def _at_opset(draft: Draft, plugin: Plugin) -> onnx.FunctionProto:
 
 
 def _alike(op_type: str, domain: str, one: int, two: int) -> bool:
-    """Whether an operator has the same inputs, outputs and attributes in two operator sets: only types were added."""
+    """Whether an operator has the same inputs and outputs in two operator sets, and attributes that both have: what
+    differs is types that were added, or optional attributes."""
     try:
         a, b = (onnx.defs.get_schema(op_type, version, domain) for version in (one, two))
     except onnx.defs.SchemaError:
         return False
 
-    def form(schema: Any) -> Any:
-        ports = [[(p.name, p.option) for p in ports] for ports in (schema.inputs, schema.outputs)]
-        return ports, {name: attribute.type for name, attribute in schema.attributes.items()}
+    def ports(schema: Any) -> Any:
+        return [[(p.name, p.option) for p in ports] for ports in (schema.inputs, schema.outputs)]
 
-    return bool(form(a) == form(b))
+    unlike = a.attributes.keys() ^ b.attributes.keys()
+    fine = not any((a.attributes.get(name) or b.attributes[name]).required for name in unlike)
+    return bool(ports(a) == ports(b) and fine)
 
 
 def _fit(
@@ -265,7 +215,8 @@ def _fit(
         if want is not None and not _same(kind, want):
             mine = bodies.signature(plugin.body, reads_text, [text(kind) for kind in made])
             raise EditError(
-                f"cannot replace {_listed(found)} by plugin {plugin.name!r}: the nodes are {theirs}, the plugin is {mine}; "
+                f"cannot replace {_listed(found)} by plugin {plugin.name!r}: the nodes are {theirs}, the "
+                f"plugin is {mine}; "
                 "choose nodes and inputs that fit its body"
             )
 
@@ -320,6 +271,9 @@ def _put(
             origins.rename(draft, new, name)
     origins.note_node(draft, node, noted)
     place.arrange(draft, node)
+    for user in {user for value in node.outputs for user, _ in value.uses()}:
+        if draft.graph_of(user) is graph:
+            place.arrange(draft, user)
 
 
 def _names(nodes: Any) -> tuple[str, ...]:

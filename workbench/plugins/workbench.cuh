@@ -54,8 +54,8 @@ template <class T> __device__ bool aligned(const T* pointer) {
 }
 
 struct Sum { static __device__ float of(float a, float b) { return a + b; } static __device__ float start() { return 0.f; } };
-struct Max {  // a NaN wins, as it does in ONNX
-  static __device__ float of(float a, float b) { return a > b || a != a ? a : b; }
+struct Max {  // a NaN is left out: what is computed from the maximum meets it again
+  static __device__ float of(float a, float b) { return fmaxf(a, b); }
   static __device__ float start() { return __int_as_float(0xff800000); }  // -inf
 };
 
@@ -83,12 +83,29 @@ __device__ inline float silu(float v) { return __fdividef(v, 1.f + __expf(-v)); 
 
 __device__ inline float gelu(float v) { return 0.5f * v * (1.f + erff(v * 0.70710678118654752f)); }
 
-// erfc by Abramowitz & Stegun 7.1.26 (error below 1.5e-7).
+// 2^v and 1 / v in one instruction each (error below 2e-7).
+__device__ inline float fast_exp2(float v) {
+  asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(v));
+  return v;
+}
+__device__ inline float fast_inverse(float v) {
+  asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(v));
+  return v;
+}
+constexpr float LOG2_E = 1.44269504088896341f;
+
+// x Phi(x), Phi by erfc of Abramowitz & Stegun 7.1.26 (error below 1.5e-7); their constants with 1/2 and 1/sqrt(2) in.
 __device__ inline float fast_gelu(float v) {
-  const float z = fabsf(v) * 0.70710678118654752f, t = __fdividef(1.f, 1.f + 0.3275911f * z);
-  const float series = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
-  const float tail = 0.5f * series * __expf(-z * z);
+  const float t = fast_inverse(1.f + 0.231641888f * fabsf(v));
+  const float series = t * (0.127414796f + t * (-0.142248368f + t * (0.710706871f + t * (-0.726576014f + t * 0.530702715f))));
+  const float tail = series * fast_exp2(v * v * (-0.5f * LOG2_E));
   return v * (v > 0.f ? 1.f - tail : tail);
+}
+
+// As exact as a result of type T can show.
+template <class T> __device__ float gelu_as(float v) {
+  if constexpr (sizeof(T) == 2) return fast_gelu(v);
+  else return gelu(v);
 }
 
 }  // namespace wb

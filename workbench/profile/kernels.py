@@ -73,8 +73,10 @@ class Bench:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per dtype, shape and way; columns ``plugin``, ``dtype``, ``shapes``, ``what``, ``ms`` (median), ``p95_ms``,
-        ``bytes`` (each input read once, each output written once), ``gb_s``, ``share`` (of the bandwidth of a 1 GiB copy),
+        """One row per dtype, shape and way; columns ``plugin``, ``dtype``, ``shapes``, ``what``, ``ms``
+        (median), ``p95_ms``,
+        ``bytes`` (each input read once, each output written once), ``gb_s``, ``share`` (of the bandwidth of a
+        1 GiB copy),
         ``share_same`` (of a copy of as many bytes), ``intensity`` (FLOP per byte), ``gflops``, ``speedup`` (over the
         unfused body)."""
         import pandas as pd
@@ -109,7 +111,8 @@ class Bench:
         for row in self.rows():
             lines.append(
                 f"  {row['dtype']} {row['shapes']}: {row['what']} {row['ms']:.4f} ms, {row['gb_s']:.0f} GB/s, "
-                f"{row['share']:.0%} of a copy's bandwidth ({row['share_same']:.0%} of one as large), {row['speedup']:.1f} times the unfused"
+                f"{row['share']:.0%} of a copy's bandwidth ({row['share_same']:.0%} of one as large), "
+                f"{row['speedup']:.1f} times the unfused"
             )
         return "\n".join(lines)
 
@@ -148,7 +151,14 @@ def bench(
     if worker is None:
         with Worker("cuda", timeout=timeout) as own:
             return bench(
-                plugin, shapes, dtypes=dtypes, attributes=attributes, runs=runs, rates=rates, worker=own, seed=seed
+                plugin,
+                shapes,
+                dtypes=dtypes,
+                attributes=attributes,
+                runs=runs,
+                rates=rates,
+                worker=own,
+                seed=seed,
             )
     rates = rates or measure_rates(worker)
     found: list[Timed] = []
@@ -174,7 +184,7 @@ def _ways(
         for name, spec in zip(plugin.inputs, specs, strict=True)
     }
     model = plugin.model(specs, attributes)
-    body = typed_constants(model.inline_functions().to_proto())  # type: ignore[attr-defined]
+    body = model.inline_functions().to_proto()
     moved = sum(spec.nbytes for spec in plugin.specs(specs, attributes).values())
     flops = _operations(body)
     found = []
@@ -191,28 +201,9 @@ def _ways(
     return found
 
 
-def typed_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with ``CastLike(constant, x)`` as a constant of x's type: the form that an exporter writes, and that
-    runtimes' own fusions look for."""
-    known = onnx.shape_inference.infer_shapes(proto).graph
-    kinds = {v.name: v.type.tensor_type.elem_type for v in (*known.input, *known.value_info, *known.output)}
-    constants = {node.output[0]: node for node in proto.graph.node if node.op_type == "Constant"}
-    made = onnx.ModelProto()
-    made.CopyFrom(proto)
-    for node in made.graph.node:
-        if node.op_type == "CastLike" and node.input[0] in constants:
-            value = onnx.helper.get_attribute_value(constants[node.input[0]].attribute[0])
-            array = np.asarray(value, onnx.helper.tensor_dtype_to_np_dtype(kinds[node.input[1]]))
-            made.graph.initializer.append(onnx.numpy_helper.from_array(array, node.output[0]))
-    kept = [node for node in made.graph.node if not (node.op_type == "CastLike" and node.input[0] in constants)]
-    read = {name for node in kept for name in node.input}
-    del made.graph.node[:]
-    made.graph.node.extend(node for node in kept if node.op_type != "Constant" or node.output[0] in read)
-    return made
-
-
 def _operations(proto: onnx.ModelProto) -> int:
-    """Arithmetic of a body as written: one operation for each element that a node makes (a reduction: that it reads)."""
+    """Arithmetic of a body as written: one operation for each element that a node makes (a reduction: that it
+    reads)."""
     known = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
     sizes = {
         info.name: int(np.prod([dim.dim_value for dim in info.type.tensor_type.shape.dim], dtype=np.int64))
@@ -240,7 +231,9 @@ def _matrix_rate(worker: Worker, dtype: str) -> float:
     n = _MATRIX[dtype]
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     infos = [onnx.helper.make_tensor_value_info(name, kind, [n, n]) for name in "aby"]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("MatMul", ["a", "b"], ["y"])], "g", infos[:2], infos[2:])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["a", "b"], ["y"])], "g", infos[:2], infos[2:]
+    )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
     rng = np.random.default_rng(0)
     feeds = {name: rng.standard_normal((n, n), dtype=np.float32).astype(dtype) for name in "ab"}

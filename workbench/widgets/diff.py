@@ -53,7 +53,9 @@ class DiffView(GraphView):
         self._gone = dict(zip(made.header["nodes"][both:], gone, strict=True))
         return made
 
-    def _call(self, method: Any, params: dict[str, Any], cancelled: Callable[[], bool]) -> tuple[Any, list[bytes]]:
+    def _call(
+        self, method: Any, params: dict[str, Any], cancelled: Callable[[], bool]
+    ) -> tuple[Any, list[bytes]]:
         if method not in ("node", "weight", "part"):
             raise NotInModelError(
                 f"a view of differences cannot answer {method!r}; it is only to look at: edit a Model, or a view of one"

@@ -1,6 +1,7 @@
 """CUDA: ONNX Runtime's CUDA provider with plugins' kernels between its pieces. What runs inside the worker process.
 
-float32 stays float32: matrix products and convolutions do not round to TF32 unless the option `tf32` of `Worker.load` is
+float32 stays float32: matrix products and convolutions do not round to TF32 unless the option `tf32` of
+`Worker.load` is
 True. Its other options: `optimize` as for ONNX Runtime, `graph` (default True) replays a plan as a CUDA graph where it
 can, `guard` runs one kernel with its surroundings watched. Options of the CPU runtime (threads, prepack, arena) do not
 matter here. Beside numpy this process imports onnx and Workbench's own cutting, because the model is cut here.
@@ -194,8 +195,10 @@ class Runtime:
         flush: bool = False,
         layers: bool = False,
     ) -> dict:
-        """Run and time with the feeds on the GPU: ``ms`` of each run from the first launch to the end of the last, by the
-        host's clock; ``gpu_ms`` by events. `flush`: empty the cache before each run. ``graph``: '' or why it was none. With `layers`: see
+        """Run and time with the feeds on the GPU: ``ms`` of each run from the first launch to the end of the
+        last, by the
+        host's clock; ``gpu_ms`` by events. `flush`: empty the cache before each run. ``graph``: '' or why it
+        was none. With `layers`: see
         `workbench.backends.cuda.layers`."""
         if layers:
             return measure(self, loaded, feeds, runs)

@@ -54,7 +54,9 @@ class Device:
         try:
             self.did(driver.cuInit(0))
         except RuntimeError as error:
-            raise RuntimeError(f"there is no NVIDIA GPU with a driver here ({error}); run this on a machine with one") from None
+            raise RuntimeError(
+                f"there is no NVIDIA GPU with a driver here ({error}); run this on a machine with one"
+            ) from None
         self._device = self.did(driver.cuDeviceGet(0))
         self._context = self.did(driver.cuDevicePrimaryCtxRetain(self._device))
         self.did(driver.cuCtxSetCurrent(self._context))

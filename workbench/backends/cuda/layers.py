@@ -76,9 +76,7 @@ def _kernel(program: Any, step: Call, values: dict[str, Tensor], timed: Any) -> 
     )  # fmt: skip
 
 
-def _node(
-    runtime: Any, loaded: Any, graph: Graph, node: Node, values: dict[str, Tensor], timed: Any
-) -> None:
+def _node(runtime: Any, loaded: Any, graph: Graph, node: Node, values: dict[str, Tensor], timed: Any) -> None:
     reads = [name for name in node.inputs if not graph.is_weight(name)]
     types = {name: values[name].dtype for name in reads}
     piece = graph.piece([node], list(node.outputs), types)
@@ -100,7 +98,11 @@ def _node(
             values[name] = Tensor(value.data_ptr(), kinds[name], tuple(value.shape()), value)
 
     def inputs() -> list[Any]:
-        return [values[n] if n in values else _Stored(weights[n]) for n in node.inputs if n in values or n in weights]
+        return [
+            values[n] if n in values else _Stored(weights[n])
+            for n in node.inputs
+            if n in values or n in weights
+        ]
 
     timed(node.name, node.op_type, inputs, lambda: [values[n] for n in node.outputs], run)
 

@@ -1,7 +1,8 @@
 """A model on the GPU: pieces on ONNX Runtime's CUDA provider and plugins' kernels, in order on one stream.
 
 Tensors go from piece to kernel to piece as device pointers (I/O binding); nothing is copied to the host in between. For
-shapes that were seen before, every buffer and launch is known: such a plan is replayed, as a CUDA graph where the pieces
+shapes that were seen before, every buffer and launch is known: such a plan is replayed, as a CUDA graph where
+the pieces
 allow that.
 """
 
@@ -155,7 +156,8 @@ class Program:
     def plan(self, feeds: Mapping[str, np.ndarray], *, graph: bool = True) -> Plan:
         """The plan for feeds of these shapes, with these feeds in place.
 
-        Its pieces write into buffers of known shapes; a piece whose shapes depend on values fails when it is replayed with
+        Its pieces write into buffers of known shapes; a piece whose shapes depend on values fails when it is
+        replayed with
         others.
         """
         key = tuple((name, array.dtype.name, array.shape) for name, array in feeds.items())

@@ -6,12 +6,13 @@ that the bias is fetched from cache.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
-from ..declaration import Plugin, plugin
+from ..declaration import Plugin
+from ..declare import plugin
+from .gelu import exact
 
 _SOURCE = r"""
 constexpr int UNROLL = 4;
@@ -31,8 +32,8 @@ extern "C" __global__ void fused_bias_activation(const T* __restrict__ x, const 
     }
     const long long packs = n / W;
     const long long first = (long long)blockIdx.x * blockDim.x * UNROLL + threadIdx.x;
-    const unsigned row = cols / W;  // packs of a row
-    unsigned at = first % row;
+    const unsigned row = cols / W, step = blockDim.x % row;  // in packs of a row; 64-bit division is slow
+    unsigned at = packs >> 32 ? first % row : unsigned(first) % row;
     wb::Pack<T> held[UNROLL], added[UNROLL];
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) {
@@ -41,7 +42,8 @@ extern "C" __global__ void fused_bias_activation(const T* __restrict__ x, const 
             held[u] = wb::stream(x, pack);
             added[u] = wb::load(bias, at);
         }
-        at = (at + blockDim.x) % row;
+        at += step;
+        if (at >= row) at -= row;
     }
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) {
@@ -66,18 +68,15 @@ def _made(name: str, activation: str, body: str, reference: Callable[[np.ndarray
         args={"n": "size(x)", "cols": "cols(x)"},
         grid="ceil_div(size(x), width(x) * block_x * 4)",
         block=256,
+        requires=("size(bias) == cols(x)",),
         example={"x": (4096, 4096), "bias": (4096,)},
         reference=lambda x, bias: reference(x + bias),
     )
 
 
-def _gelu(v: np.ndarray) -> np.ndarray:
-    return 0.5 * v * (1.0 + np.frompyfunc(math.erf, 1, 1)(v / math.sqrt(2.0)).astype(np.float64))
-
-
 bias_gelu = _made(
     "FusedBiasGelu",
-    "sizeof(T) == 2 ? wb::fast_gelu(v) : wb::gelu(v)",
+    "wb::gelu_as<T>(v)",
     """root = Constant <value_float: float = 1.41421356237> ()
             one = Constant <value_float: float = 1.0> ()
             half = Constant <value_float: float = 0.5> ()
@@ -89,7 +88,7 @@ bias_gelu = _made(
             shifted = Add (erf, one_x)
             product = Mul (sum, shifted)
             y = Mul (product, half_x)""",
-    _gelu,
+    exact,
 )
 
 # a NaN stays one, which fmaxf would not do

@@ -1,7 +1,8 @@
 """GELU: y = x Φ(x), with the erf of Φ(x) = (1 + erf(x / √2)) / 2.
 
 Five operators that each read and write the whole tensor become one pass: 10 (or more) tensors of traffic become 2.
-How it is fast: every thread loads four packs of 16 bytes before it uses the first, so that enough bytes are on their way.
+How it is fast: every thread loads four packs of 16 bytes before it uses the first, so that enough bytes are on
+their way.
 """
 
 from __future__ import annotations
@@ -10,12 +11,10 @@ import math
 
 import numpy as np
 
-from ..declaration import plugin
+from ..declare import plugin
 
 _SOURCE = r"""
 constexpr int UNROLL = 4;
-
-__device__ float activate(float v) { return sizeof(T) == 2 ? wb::fast_gelu(v) : wb::gelu(v); }
 
 extern "C" __global__ void fused_gelu(const T* __restrict__ x, T* __restrict__ y, long long n)
 {
@@ -33,11 +32,11 @@ extern "C" __global__ void fused_gelu(const T* __restrict__ x, T* __restrict__ y
         const long long pack = first + u * blockDim.x;
         if (pack >= packs) break;
 #pragma unroll
-        for (int i = 0; i < W; i++) held[u].at[i] = T(activate(float(held[u].at[i])));
+        for (int i = 0; i < W; i++) held[u].at[i] = T(wb::gelu_as<T>(float(held[u].at[i])));
         wb::store(y, pack, held[u]);
     }
     const long long rest = packs * W + threadIdx.x;  // fewer than W elements at the end
-    if (blockIdx.x == 0 && rest < n) y[rest] = T(activate(float(x[rest])));
+    if (blockIdx.x == 0 && rest < n) y[rest] = T(wb::gelu_as<T>(float(x[rest])));
 }
 """
 
@@ -57,9 +56,10 @@ def launch(inputs, outputs):
 """
 
 
-def _reference(x: np.ndarray) -> np.ndarray:
-    erf = np.frompyfunc(math.erf, 1, 1)
-    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)).astype(np.float64))
+def exact(x: np.ndarray) -> np.ndarray:
+    """GELU in float64."""
+    erf = np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2.0))
+    return 0.5 * x * (1.0 + np.asarray(erf, np.float64))
 
 
 gelu = plugin(
@@ -82,6 +82,6 @@ gelu = plugin(
     grid="ceil_div(size(x), width(x) * block_x * 4)",
     block=256,
     example={"x": (4096, 4096)},
-    reference=_reference,
+    reference=exact,
     triton=_TRITON,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..declaration import plugin
+from ..declare import plugin
 
 ROW_BLOCK = (
     "32 if cols(x) <= 128 * width(x) else min(512, round_up(ceil_div(cols(x), width(x) * 4), 32))",
@@ -108,6 +108,7 @@ layer_norm = plugin(
     args={"rows": "rows(x)", "cols": "cols(x)", "epsilon": "epsilon"},
     grid="ceil_div(rows(x), block_y)",
     block=ROW_BLOCK,
+    requires=("size(weight) == cols(x)", "size(bias) == cols(x)"),
     example={"x": (4096, 4096), "weight": (4096,), "bias": (4096,)},
     reference=_reference,
 )

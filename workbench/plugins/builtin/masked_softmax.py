@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..declaration import plugin
+from ..declare import plugin
 
 _SOURCE = r"""
 constexpr int W = wb::width<T>, HELD = 4;
@@ -22,10 +22,13 @@ extern "C" __global__ void __launch_bounds__(512) fused_masked_softmax(
     if (row >= rows) return;  // whole warps: blockDim.x is 32 where a block has several rows
     scores += row * cols;
     y += row * cols;
-    const long long query = row % queries, head = row / queries % heads, batch = row / queries / heads;
+    // 64-bit division is slow, and there are no 2^32 rows
+    const unsigned above = unsigned(row) / unsigned(queries), query = unsigned(row) - above * unsigned(queries);
+    const unsigned batch = above / unsigned(heads), head = above - batch * unsigned(heads);
     mask += (((mask_batch == 1 ? 0 : batch) * mask_heads + (mask_heads == 1 ? 0 : head)) * mask_queries
              + (mask_queries == 1 ? 0 : query)) * cols;
     const long long packs = cols / W;
+    scale *= wb::LOG2_E;  // powers of 2 instead of e
     float most = wb::Max::start(), sum = 0.f;
     if (cols % W == 0 && packs <= HELD * blockDim.x) {
         wb::Pack<T> held[HELD], added[HELD];
@@ -41,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(512) fused_masked_softmax(
             if (threadIdx.x + u * blockDim.x < packs)
 #pragma unroll
                 for (int i = 0; i < W; i++) {
-                    value[u * W + i] = float(held[u].at[i]) * scale + float(added[u].at[i]);
+                    value[u * W + i] = float(held[u].at[i]) * scale + float(added[u].at[i]) * wb::LOG2_E;
                     most = wb::Max::of(value[u * W + i], most);
                 }
         most = wb::row_max(most);
@@ -49,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(512) fused_masked_softmax(
         for (int u = 0; u < HELD; u++)
             if (threadIdx.x + u * blockDim.x < packs)
 #pragma unroll
-                for (int i = 0; i < W; i++) sum += value[u * W + i] = __expf(value[u * W + i] - most);
+                for (int i = 0; i < W; i++) sum += value[u * W + i] = wb::fast_exp2(value[u * W + i] - most);
         const float share = 1.f / wb::row_sum(sum);
 #pragma unroll
         for (int u = 0; u < HELD; u++) {
@@ -62,13 +65,13 @@ extern "C" __global__ void __launch_bounds__(512) fused_masked_softmax(
         return;
     }
     for (long long i = threadIdx.x; i < cols; i += blockDim.x)
-        most = wb::Max::of(float(scores[i]) * scale + float(mask[i]), most);
+        most = wb::Max::of(float(scores[i]) * scale + float(mask[i]) * wb::LOG2_E, most);
     most = wb::row_max(most);
     for (long long i = threadIdx.x; i < cols; i += blockDim.x)
-        sum += __expf(float(scores[i]) * scale + float(mask[i]) - most);
+        sum += wb::fast_exp2(float(scores[i]) * scale + float(mask[i]) * wb::LOG2_E - most);
     const float share = 1.f / wb::row_sum(sum);
     for (long long i = threadIdx.x; i < cols; i += blockDim.x)
-        y[i] = T(__expf(float(scores[i]) * scale + float(mask[i]) - most) * share);
+        y[i] = T(wb::fast_exp2(float(scores[i]) * scale + float(mask[i]) * wb::LOG2_E - most) * share);
 }
 """
 
@@ -99,6 +102,14 @@ masked_softmax = plugin(
         "32 if cols(scores) <= 128 * width(scores) else "
         "min(512, round_up(ceil_div(cols(scores), width(scores) * 4), 32))",
         "4 if cols(scores) <= 128 * width(scores) else 1",
+    ),
+    requires=(
+        "cols(mask) == cols(scores)",
+        "1 if dim(mask, -2) == dim(scores, -2) else dim(mask, -2) == 1",
+        "1 if dim(mask, -3) == dim(scores, -3) else dim(mask, -3) == 1",
+        "1 if dim(mask, -4) == dim(scores, -4) else dim(mask, -4) == 1",
+        "rank(scores) <= 4",
+        "rows(scores) < 4294967296",
     ),
     example={"scores": (8, 16, 512, 512), "mask": (8, 1, 1, 512)},
     reference=_reference,

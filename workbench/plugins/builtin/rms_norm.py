@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..declaration import plugin
+from ..declare import plugin
 from .layer_norm import ROW_BLOCK
 
 _SOURCE = r"""
@@ -75,6 +75,7 @@ rms_norm = plugin(
     args={"rows": "rows(x)", "cols": "cols(x)", "epsilon": "epsilon"},
     grid="ceil_div(rows(x), block_y)",
     block=ROW_BLOCK,
+    requires=("size(weight) == cols(x)",),
     example={"x": (4096, 4096), "weight": (4096,)},
     reference=_reference,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..declaration import plugin
+from ..declare import plugin
 
 _SOURCE = r"""
 constexpr int UNROLL = 2;
@@ -56,6 +56,7 @@ silu_mul = plugin(
     args={"n": "size(x)"},
     grid="ceil_div(size(x), width(x) * block_x * 2)",
     block=256,
+    requires=("size(gate) == size(x)", "rank(gate) == rank(x)"),
     example={"x": (4096, 4096), "gate": (4096, 4096)},
     reference=_reference,
 )

@@ -1,6 +1,7 @@
 """Skip-add + LayerNorm: total = x + skip; y = LayerNorm(total) · weight + bias. Both are outputs.
 
-The sum goes on to the next skip connection, the normalised to the layer: one pass reads two tensors and writes two. As in
+The sum goes on to the next skip connection, the normalised to the layer: one pass reads two tensors and writes
+two. As in
 ONNX, the sum is rounded to the tensors' type before it is normalised. The row is held as in ``layer_norm.py``.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..declaration import plugin
+from ..declare import plugin
 from .layer_norm import ROW_BLOCK, normalised
 
 _SOURCE = r"""
@@ -112,6 +113,7 @@ skip_layer_norm = plugin(
     args={"rows": "rows(x)", "cols": "cols(x)", "epsilon": "epsilon"},
     grid="ceil_div(rows(x), block_y)",
     block=ROW_BLOCK,
+    requires=("size(skip) == size(x)", "size(weight) == cols(x)", "size(bias) == cols(x)"),
     example={"x": (4096, 4096), "skip": (4096, 4096), "weight": (4096,), "bias": (4096,)},
     reference=_reference,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .build import ACTIVATION, INPUT, WEIGHT, attribute_text, held, shape_text
+from .build import ACTIVATION, INPUT, WEIGHT, attribute_text, held, module_path, shape_text
 from .columns import Columns, columns, shapes, unpack
 from .overlay import Overlay, overlay
 from .patch import patch, patched
@@ -16,6 +16,7 @@ __all__ = [
     "attribute_text",
     "columns",
     "held",
+    "module_path",
     "overlay",
     "patch",
     "patched",

@@ -241,6 +241,30 @@ def test_colour_by_origin(page, tmp_path):
     assert names(page) == ["/layers.0/attn/Softmax"]
 
 
+def test_differences_in_one_picture(page, tmp_path):
+    model = wb.load(graphs.transformer(60))
+    other = model.delete("/mask/Mul").rename_node("/output", "last")
+    view = wb.diff(model, other).view()
+    view.to_html(tmp_path / "diff.html")
+    view.close()
+    page.goto((tmp_path / "diff.html").as_uri())
+    page.wait_for_selector(READY)
+    legend = page.locator(".wbg-legend").text_content()
+    assert "− removed (1)" in legend and "→ renamed or moved (1)" in legend
+    button = page.get_by_role("button", name="Next", exact=True)
+    button.click()
+    page.locator(".wbg-panel", has_text="removed").wait_for()
+    assert names(page) == ["/mask/Mul"]
+    # the edges of the removed node are marked as removed, the one in their place as new
+    changes = state(page, "[...new Set(v.scene.pieceChange)].sort()")
+    assert changes == [0, 1, 2]
+    seen = []
+    while "last" not in seen and len(seen) < 9:
+        button.click()
+        seen.append(page.locator(".wbg-panel .name").text_content())
+    assert "node renamed: /output → last" in page.locator(".wbg-panel").text_content()
+
+
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
 def test_themes(chromium, tmp_path, scheme, dark):
     context = chromium.new_context(color_scheme=scheme, device_scale_factor=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .build import ACTIVATION, INPUT, WEIGHT, attribute_text, held, module_path, shape_text
 from .columns import Columns, columns, shapes, unpack
+from .merged import kept, merged
 from .overlay import Overlay, overlay
 from .patch import patch, patched
 
@@ -16,6 +17,8 @@ __all__ = [
     "attribute_text",
     "columns",
     "held",
+    "kept",
+    "merged",
     "module_path",
     "overlay",
     "patch",

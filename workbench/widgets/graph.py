@@ -74,6 +74,7 @@ class GraphView(anywidget.AnyWidget):
     _hide = traitlets.List(traitlets.Unicode()).tag(sync=True)
     selection = traitlets.List(traitlets.Unicode()).tag(sync=True)
     height = traitlets.Unicode("620px").tag(sync=True)
+    _editable = traitlets.Bool(True).tag(sync=True)
     model = traitlets.Instance(Model)
 
     def __init__(
@@ -111,7 +112,7 @@ class GraphView(anywidget.AnyWidget):
         if self.follow:
             self._ends = change.new.history.on_change(self._follow)
         if not hasattr(self, "shown"):
-            self.shown = Shown(change.new)
+            self.shown = Shown(change.new, self._made)
             self.settle()
             return
         self._stale = True
@@ -216,13 +217,24 @@ class GraphView(anywidget.AnyWidget):
                 )
             self._color = source
             return self
-        made = view.overlay(self.columns, source, local)
+        self._lay(view.overlay(self.columns, source, local))
+        return self
+
+    def _made(self, model: Model, infer: bool, earlier: view.Columns | None = None) -> view.Columns:
+        """What is drawn of a model."""
+        return view.columns(model, infer=infer, earlier=earlier)
+
+    def _ask(self, method: Any, params: dict[str, Any], buffers: list[bytes]) -> tuple[Any, list[bytes]]:
+        """What is answered at once."""
+        return answer(self, method, params, buffers)
+
+    def _lay(self, made: view.Overlay) -> None:
+        """Colour by an overlay."""
         with self.hold_trait_notifications():
             self._overlay = made.header()
             self._values = made.values.astype("<f8").tobytes()
             self._color = "values"
         self._drawn = None
-        return self
 
     def hide(self, what: bool | Iterable[str] = True) -> GraphView:
         """Leave noise out of the picture, or show it again with ``hide(False)``; returns the view."""
@@ -237,7 +249,7 @@ class GraphView(anywidget.AnyWidget):
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Write one self-contained interactive page (to look at; it needs no network); returns its path."""
-        full = view.columns(self.model)
+        full = self._made(self.model, True)
         return page.write(Path(path), full.pack(), BUNDLE.read_text("utf-8"), self._state())
 
     def _state(self) -> dict[str, Any]:
@@ -260,7 +272,7 @@ class GraphView(anywidget.AnyWidget):
         self.refresh()
         if self._drawn is None:
             numbers = np.frombuffer(self._values, "<f8") if self._color == "values" else None
-            self._drawn = picture.svg(self.columns, numbers)
+            self._drawn = picture.svg(self.columns, numbers, self._overlay.get("categories", ()))
         return self._drawn
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
@@ -303,7 +315,7 @@ class GraphView(anywidget.AnyWidget):
         elif method == "shapes":
             slow = self._shapes()
         else:
-            work = lambda: answer(self, method, params, buffers)  # noqa: E731
+            work = lambda: self._ask(method, params, buffers)  # noqa: E731
         if slow is None:
             self._reply(number, work)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
@@ -23,21 +24,18 @@ class Shown:
         lock: held while columns change: inferred shapes come from a thread.
     """
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, make: Callable[[Model, bool, view.Columns | None], view.Columns]):
         self.lock = RLock()
         self.stamp = 0
-        self.model = model
-        self.columns = self._whole(model)
-
-    @staticmethod
-    def _whole(model: Model) -> view.Columns:
-        return view.columns(model, infer=len(model.ir.graph) <= AT_ONCE)
+        self.model, self._make = model, make
+        self.columns = make(model, len(model.ir.graph) <= AT_ONCE, None)
+        self.columns.header["stamp"] = 0
 
     def show(self, model: Model) -> view.Columns | None:
         """Go on to another model; what changes of the columns, None when all of it does."""
         with self.lock:
             old, self.model = self.columns, model
-            new = view.columns(model, infer=len(model.ir.graph) <= AT_ONCE, earlier=old)
+            new = self._make(model, len(model.ir.graph) <= AT_ONCE, old)
             related = old.builder is not None and new.builder is not None and old.builder.goes_on(new.builder)
             return self._take(new, view.patch(old, new) if related else None)
 

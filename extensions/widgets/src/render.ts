@@ -274,10 +274,10 @@ export class Renderer {
   /** Edges of the selection and under the pointer. */
   private drawHot(y0: number, y1: number) {
     if (!this.hotTensors.size) return;
-    const { pieceTensor } = this.scene;
+    const { pieceTensor, pieceChange } = this.scene;
     const byColor = new Map<string, number[]>();
     this.edges.each(y0, y1, (i) => {
-      const color = this.hotTensors.get(pieceTensor[i]);
+      const color = pieceChange?.[i] ? undefined : this.hotTensors.get(pieceTensor[i]); // a diff keeps its own
       if (color) (byColor.get(color) ?? byColor.set(color, []).get(color)!).push(i);
     });
     for (const [color, list] of byColor) this.strong(list, color);

@@ -47,9 +47,10 @@ def _operators(view: GraphView, params: Params, _: list[bytes]) -> list[str]:
 
 
 def _edit(view: GraphView, params: Params, _: list[bytes]) -> dict[str, Any]:
-    if params.get("stamp") != view.shown.stamp:
+    columns = view.columns
+    if change.numbered(params["edit"]) and params.get("stamp", 0) != view.shown.stamp:
         raise EditError("the model has changed since this was shown; look at it again, and repeat the edit")
-    made = change.edit(view.model, view.columns, params["edit"], view.uploads)
+    made = change.edit(view.model, columns, params["edit"], view.uploads)
     view.uploads.pop(str(params["edit"].get("upload")), None)
     return _moved(view, view.model.apply(made), str(made))
 

@@ -56,6 +56,11 @@ def edit(model: Model, columns: Columns, wanted: Mapping[str, Any], uploads: Map
     return read(fields, BY_METHOD, Store())
 
 
+def numbered(wanted: Mapping[str, Any]) -> bool:
+    """Whether an edit names tensors by their numbers, which another edit may have moved."""
+    return isinstance(wanted.get("tensor"), int) or wanted.get("edit") == "extract"
+
+
 def _number(columns: Columns, tensor: Any) -> int:
     if not isinstance(tensor, int) or not 0 <= tensor < len(columns.header["tensors"]):
         raise EditError(f"there is no tensor {tensor!r} in the view; show the model again")

@@ -37,6 +37,7 @@ class Shown:
             old, self.model = self.columns, model
             new = self._make(model, len(model.ir.graph) <= AT_ONCE, old)
             related = old.builder is not None and new.builder is not None and old.builder.goes_on(new.builder)
+            new.header["rough"] = "node.macs" in new.arrays and related
             return self._take(new, view.patch(old, new) if related else None)
 
     def improve(self, model: Model) -> view.Columns | None:
@@ -47,6 +48,7 @@ class Shown:
                 return None
             old, found = self.columns, view.shapes(model, self.columns)
             new = view.Columns({**old.header, **found.header}, {**old.arrays, **found.arrays}, old.builder)
+            new.header["rough"] = False
             return self._take(new, view.patch(old, new))
 
     def _take(self, new: view.Columns, change: view.Columns | None) -> view.Columns | None:
@@ -54,7 +56,7 @@ class Shown:
         self.columns = new
         new.header["stamp"] = self.stamp
         if change is not None:
-            change.header |= {"from": self.stamp - 1, "stamp": self.stamp}
+            change.header |= {"from": self.stamp - 1, "stamp": self.stamp, "rough": new.header["rough"]}
         return change
 
     def rows(self, old: view.Columns) -> np.ndarray:

@@ -34,6 +34,7 @@ PUBLIC = {
     "figures",
     "inputs",
     "load",
+    "precision",
     "profile",
     "profile_diff",
     "replay",
@@ -56,7 +57,11 @@ ORDER = (
     ("demo", "cli"),
 )
 LEVEL = {module: level for level, group in enumerate(ORDER) for module in group}
-UPWARD = {("compare", "figures"), ("profile", "figures")}  # .plot(); only inside a function
+UPWARD = {
+    ("compare", "figures"),
+    ("profile", "figures"),
+    ("precision", "figures"),
+}  # .plot(); only inside a function
 
 HEAVY = ("IPython", "onnx", "onnx_ir", "onnxruntime", "pandas", "plotly", "polygraphy", "torch", "tqdm")
 RUNTIMES = ("cuda", "cupy", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch")

@@ -7,6 +7,7 @@ WorkbenchError
 ├── EditError             an edit that was refused; the model is unchanged   (also a ValueError)
 ├── CompareError          a comparison that cannot be made                    (also a ValueError)
 ├── ProfileError          a profile that cannot be taken or read              (also a ValueError)
+├── EngineError           what cannot be read or used as a TensorRT engine    (also a ValueError)
 └── BackendError          a runtime; carries .backend, .model and .phase
     ├── BackendNotInstalled   its library is missing                          (also an ImportError)
     ├── BackendFailed         it raised an error
@@ -50,6 +51,10 @@ class ProfileError(WorkbenchError, ValueError):
     """A profile that cannot be taken or read."""
 
 
+class EngineError(WorkbenchError, ValueError):
+    """What cannot be read or used as a TensorRT engine."""
+
+
 class BackendError(WorkbenchError):
     """A runtime failed on a model.
 
@@ -81,7 +86,9 @@ class BuildError(BackendFailed):
         log: a ``workbench.tensorrt.log.Log``, or None.
     """
 
-    def __init__(self, message: str, *, nodes: tuple = (), reasons: tuple = (), log: object = None, **about: str):
+    def __init__(
+        self, message: str, *, nodes: tuple = (), reasons: tuple = (), log: object = None, **about: str
+    ):
         super().__init__(message, **about)
         self.nodes, self.reasons, self.log = nodes, reasons, log
 

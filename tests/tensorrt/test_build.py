@@ -18,7 +18,8 @@ from tensorrt.small import mlp
 import workbench as wb
 from workbench.backends import Worker
 from workbench.errors import BackendCrashed, BackendNotInstalled, BuildError, InputError
-from workbench.tensorrt import build, cache
+from workbench.tensorrt import cache
+from workbench.tensorrt.build import build
 from workbench.tensorrt.log import Log, Progress
 
 LONG = ("light_densenet121", "light_inception_v2", "light_shufflenet")  # seconds to build: parsed only

@@ -175,6 +175,29 @@ def test_modules_collapse_and_expand(small):
     small.wait_for_function("() => document.querySelector('.wbg').view.scene.members.size === 0")
 
 
+def test_a_tall_graph_goes_on_in_columns(page, tmp_path):
+    show(page, tmp_path, graphs.transformer(600, "plain"))
+    page.keyboard.press("Tab")
+    scale = "v.whole().k"
+    wrapped = state(page, scale)
+    assert state(page, "Math.max(...v.scene.column)") >= 4
+    button = page.get_by_role("button", name="Columns")
+    button.click()
+    page.wait_for_function("() => Math.max(...document.querySelector('.wbg').view.scene.column) === 0")
+    assert button.get_attribute("aria-pressed") == "false"
+    assert wrapped > 4 * state(page, scale)
+    button.click()
+    page.wait_for_function("() => Math.max(...document.querySelector('.wbg').view.scene.column) >= 4")
+    assert state(page, scale) == pytest.approx(wrapped)
+    # all of it in view: the first and the last node can be clicked
+    for node in ("/layers.0/attn/norm/ReduceMean", "/output"):
+        page.mouse.click(*place(page, node))
+        assert names(page) == [node]
+        page.keyboard.press("Escape")  # which closes the panel, that would cover the last one
+        page.wait_for_function("() => document.querySelector('.wbg-panel').hidden")
+        page.keyboard.press("0")
+
+
 def test_noise_can_be_hidden_and_comes_back(page, tmp_path, real_model):
     show(page, tmp_path, wb.load(real_model("ppocr_det")))
     before = state(page, "v.scene.kind.length")
@@ -233,7 +256,9 @@ def test_an_overlay_of_words_has_a_key_and_steps(page, tmp_path):
 
 
 def test_colour_by_origin(page, tmp_path):
-    model = wb.load(graphs.transformer(60)).set_metadata("workbench.fusion", "softmax", node="/layers.0/attn/Softmax")
+    model = wb.load(graphs.transformer(60)).set_metadata(
+        "workbench.fusion", "softmax", node="/layers.0/attn/Softmax"
+    )
     show(page, tmp_path, model)
     page.get_by_label("Colour by").select_option("origin")
     assert "fused: softmax" in page.locator(".wbg-legend").text_content()

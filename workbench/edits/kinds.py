@@ -32,7 +32,10 @@ KINDS: tuple[type[Edit], ...] = (
     SetMetadata, SetScope,
 )  # fmt: skip
 
-LATER: dict[str, tuple[str, str]] = {}
+LATER: dict[str, tuple[str, str]] = {
+    "convert_precision": ("workbench.precision", "ConvertPrecision"),
+    "simulate_precision": ("workbench.precision", "SimulatePrecision"),
+}
 """Method of ``Model`` -> (module, class) of a kind of edit that is imported when it is first used.
 
 To add one: write the ``Edit`` in its package, with ``method = "<name>"``, and one row here, ``"<name>":

@@ -1,7 +1,8 @@
-"""TensorRT from a notebook: build, check, run and compare engines.
+"""TensorRT from a notebook: build, check, explore, run and compare engines.
 
-    wb.tensorrt.check(m)                       # what TensorRT would refuse or be slow with, each with a fix
     e = wb.tensorrt.build(m, shapes={"batch": (1, 8, 32)})
+    e = wb.tensorrt.load("engine.graph.json")  # what trtexec wrote elsewhere: needs neither TensorRT nor a GPU
+    e.layers; e.nodes; e.lint(); wb.tensorrt.diff(a, e)
 
 Works with `tensorrt` (10 and 11) and `tensorrt_rtx`, whichever is installed. TensorRT-RTX parses and builds without a
 GPU. The library runs in a process of its own.
@@ -9,8 +10,24 @@ GPU. The library runs in a process of its own.
 
 from __future__ import annotations
 
-from .build import BuildResult, build
+from .build import BuildResult
+from .diff import diff
+from .engine import Engine, build
 from .log import Log
+from .peaks import GPUS, Gpu, gpu
 from .profiles import OptimizationProfile
 
-__all__ = ["BuildResult", "Log", "OptimizationProfile", "build"]
+load = Engine.load
+
+__all__ = [
+    "GPUS",
+    "BuildResult",
+    "Engine",
+    "Gpu",
+    "Log",
+    "OptimizationProfile",
+    "build",
+    "diff",
+    "gpu",
+    "load",
+]

@@ -162,7 +162,7 @@ export class Pointer {
         view.tell("");
         view.inspector!.close();
       }, "?": () => view.help(),
-      n: () => view.step(1), N: () => view.step(-1), w: () => view.toWorst(), h: () => view.toggleNoise(),
+      n: () => view.step(1), N: () => view.step(-1), w: () => view.toWorst(), h: () => view.toggleNoise(), l: () => view.toggleColumns(),
       a: () => chosen.length && view.select([...view.data.reach(chosen, true)]),
       d: () => chosen.length && view.select([...view.data.reach(chosen, false)]),
       p: () => chosen.length === 2 && view.select([...view.data.between(chosen[0], chosen[1])]),

@@ -13,7 +13,7 @@ import { type Coloring, coloring, OVERLAYS } from "./overlay";
 import type { place, Placed } from "./place";
 import { Pointer } from "./pointer";
 import { type Camera, NEAR, Renderer } from "./render";
-import { GROUP, NODE, Scene } from "./scene";
+import { GROUP, NODE, type Places, Scene } from "./scene";
 import css from "./style.css";
 import workerText from "worker:./worker.ts";
 
@@ -43,6 +43,7 @@ export class View {
   opened = new Set<number>();
   readonly edits = new Edits(this);
   readonly live = new Live(this);
+  private wrap = true;
   private coloring!: Coloring;
   inspector?: Inspector;
   private map!: Minimap;
@@ -64,6 +65,7 @@ export class View {
   private worst = el("button", { title: "Step through what the colours mark, the highest value first (W)" }, "Worst");
   private noiseButton = el("button", { title: "Hide Identity and arithmetic on shapes (H)", "aria-pressed": "false" }, "Hide noise");
   private fold = el("button", { title: "Collapse all modules" }, "Collapse");
+  private columns = el("button", { title: "Go on in columns where the graph is tall, or all in one (L)", "aria-pressed": "true" }, "Columns");
   private unfold = el("button", { title: "Expand all modules" }, "Expand");
   private legend = el("div", { class: "wbg-legend" });
   private panel = el("aside", { class: "wbg-panel", hidden: true, "aria-label": "Inspector" });
@@ -108,13 +110,14 @@ export class View {
     this.overlays.addEventListener("change", () => this.recolor({ overlay: this.overlays.value }));
     this.worst.addEventListener("click", () => this.toWorst());
     this.noiseButton.addEventListener("click", () => this.toggleNoise());
+    this.columns.addEventListener("click", () => this.toggleColumns());
     this.fold.addEventListener("click", () => this.collapseAll());
     this.unfold.addEventListener("click", () => this.expandAll());
     return el("div", { class: "wbg-bar", role: "toolbar", "aria-label": "Graph" },
       this.title,
       el("div", { class: "wbg-search", role: "search" }, this.search, this.counter,
         button("↑", "Previous result (Shift+Enter)", () => this.step(-1)), button("↓", "Next result (Enter)", () => this.step(1))),
-      el("span", { class: "gap" }), this.undoing, this.redoing, this.pastButton, this.overlays, this.worst, this.noiseButton, this.fold, this.unfold,
+      el("span", { class: "gap" }), this.undoing, this.redoing, this.pastButton, this.overlays, this.worst, this.noiseButton, this.columns, this.fold, this.unfold,
       button("−", "Zoom out (−)", () => this.zoom(1 / 1.4)), button("+", "Zoom in (+)", () => this.zoom(1.4)),
       button("Fit", "Show everything (0)", () => this.fit()), button("?", "Keyboard (?)", () => this.help()));
   }
@@ -193,8 +196,8 @@ export class View {
 
   // --- places
 
-  async arrange(data: Data, earlier?: Map<string, number>): Promise<Scene> {
-    const scene = new Scene(data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide }, earlier);
+  async arrange(data: Data, earlier?: Places): Promise<Scene> {
+    const scene = new Scene(data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap }, earlier);
     // the page itself is quicker for what is small: no copy, no start of a worker
     const placed = scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
     scene.finish(placed.out, placed.sizes);
@@ -226,19 +229,24 @@ export class View {
     });
   }
 
-  /** Arranges again; the item `anchor` stays where it is on the screen. */
+  /** Arranges again; the item `anchor` (else the one in the middle that is still there) stays on the screen. */
   async rearrange(anchor?: string) {
     const before = this.scene;
-    const find = (scene: Scene, key?: string) => (key ? scene.kind.findIndex((_, i) => scene.keyOf(i) === key) : -1);
-    const old = find(before, anchor);
-    const [x, y] = old >= 0 ? [before.x[old], before.y[old]] : [NaN, NaN];
     const scene = await this.arrange(this.data, before.where());
+    const { camera } = this.renderer;
+    const at = new Map(scene.kind.map((_, i) => [scene.keyOf(i), i]));
+    let [old, near] = [-1, Infinity];
+    before.kind.forEach((_, i) => {
+      const key = before.keyOf(i);
+      const far = key === anchor ? -1 : Math.hypot(before.x[i] - camera.x, before.y[i] - camera.y);
+      if (far < near && at.has(key)) [old, near] = [i, far];
+    });
     this.scene = scene;
     this.renderer.take(scene);
-    const now = find(scene, anchor);
-    if (old >= 0 && now >= 0) {
-      this.renderer.camera.x += scene.x[now] - x;
-      this.renderer.camera.y += scene.y[now] - y;
+    if (old >= 0) {
+      const now = at.get(before.keyOf(old))!;
+      camera.x += scene.x[now] - before.x[old];
+      camera.y += scene.y[now] - before.y[old];
       this.target = undefined;
     }
     this.recolor({});
@@ -332,7 +340,9 @@ export class View {
     if (whole.k >= 0.3) Object.assign(renderer.camera, whole);
     else {
       const k = Math.max(0.3, Math.min(0.8, (renderer.width * 0.8) / Math.max(1, scene.width)));
-      Object.assign(renderer.camera, { k, x: this.middle(), y: renderer.height / 2 / k - 26 / k });
+      const wrapped = scene.column.some((c) => c > 0);
+      const x = wrapped ? renderer.width / 2 / k - 26 / k : this.middle();
+      Object.assign(renderer.camera, { k, x, y: renderer.height / 2 / k - 26 / k });
     }
   }
 
@@ -539,6 +549,12 @@ export class View {
     this.state.hide = this.state.hide.length ? [] : ["identity", "shape"];
     this.host.set({ hide: this.state.hide });
     void this.rearrange();
+  }
+
+  toggleColumns() {
+    this.wrap = !this.wrap;
+    this.columns.setAttribute("aria-pressed", String(this.wrap));
+    void this.rearrange().then(() => this.fit());
   }
 
   // --- modules and bodies

@@ -138,7 +138,7 @@ export class Inspector {
     const facts = el("dl");
     const fact = (key: string, text: string) => facts.append(el("dt", {}, key), el("dd", {}, text));
     if (data.domain(n)) fact("Domain", data.domain(n));
-    if (where.length) fact("Module", short(where.join(" / ")));
+    if (where.length && !this.edits.able) fact("Module", short(where.join(" / ")));
     if (graph.scope) fact("In", short(graph.scope));
     if (data.macs) fact("MACs", count(data.macs[n]));
     if (data.bytes) fact("Bytes moved", Number.isNaN(data.bytes[n]) ? "?" : `${count(data.bytes[n])}B`);

@@ -635,10 +635,11 @@ export class View {
   tell(text: string, hint?: Item) {
     const shut = () => this.tell("");
     this.note.hidden = !text;
-    this.note.replaceChildren(el("span", {}, text), hint ? el("button", { click: () => {
+    const more = hint ? [el("button", { click: () => {
       shut();
       hint.act();
-    } }, hint.label) : null as never, el("button", { class: "close", "aria-label": "Dismiss", click: shut }, "×"));
+    } }, hint.label)] : [];
+    this.note.replaceChildren(el("span", {}, text), ...more, el("button", { class: "close", "aria-label": "Dismiss", click: shut }, "×"));
   }
 
   /** The panel for a tensor. */

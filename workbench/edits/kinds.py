@@ -32,14 +32,19 @@ KINDS: tuple[type[Edit], ...] = (
     SetMetadata, SetScope,
 )  # fmt: skip
 
-LATER: dict[str, tuple[str, str]] = {}
+LATER: dict[str, tuple[str, str]] = {
+    "fuse_at": ("workbench.fusions.edit", "FuseAt"),
+}
 """Method of ``Model`` -> (module, class) of a kind of edit that is imported when it is first used.
 
 To add one: write the ``Edit`` in its package, with ``method = "<name>"``, and one row here, ``"<name>":
 ("workbench.<package>", "<Class>")``. It is then a method of ``Model``, and scripts and JSON that name it replay.
 """
 
-LATER_METHODS: dict[str, tuple[str, str]] = {}
+LATER_METHODS: dict[str, tuple[str, str]] = {
+    "fuse": ("workbench.fusions", "fuse"),
+    "why_not": ("workbench.fusions", "why_not"),
+}
 """Method of ``Model`` -> (module, function) of what is no edit itself but makes some; it gets the model first."""
 
 

@@ -54,7 +54,7 @@ class FoldConstants(Edit):
     def _fold(self, draft: Draft, graph: ir.Graph) -> None:
         folded = []
         for node in list(graph):
-            found = self._compute(draft, graph, node)
+            found = self.compute(draft, graph, node)
             if not found:
                 continue
             for output, array in found:
@@ -68,7 +68,8 @@ class FoldConstants(Edit):
         if folded:
             draft.remove(graph, folded)
 
-    def _compute(self, draft: Draft, graph: ir.Graph, node: ir.Node) -> list[tuple[ir.Value, np.ndarray]]:
+    def compute(self, draft: Draft, graph: ir.Graph, node: ir.Node) -> list[tuple[ir.Value, np.ndarray]]:
+        """The outputs of a node that depends on constants alone, none for other nodes."""
         if (
             node.op_type in (*_RANDOM, "Constant", "QuantizeLinear", "DequantizeLinear")
             or node.domain != ""

@@ -34,6 +34,7 @@ KINDS: tuple[type[Edit], ...] = (
 
 LATER: dict[str, tuple[str, str]] = {
     "fuse_at": ("workbench.fusions.edit", "FuseAt"),
+    "replace_nodes": ("workbench.fusions.nodes", "ReplaceNodes"),
 }
 """Method of ``Model`` -> (module, class) of a kind of edit that is imported when it is first used.
 

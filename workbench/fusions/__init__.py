@@ -11,10 +11,24 @@ One file is one rule; its docstring has the algebra, when it applies and when it
 from __future__ import annotations
 
 from .catalog import RULES, named
+from .hand import find, pattern_of, rule
 from .match import Match, Refusal
 from .pattern import Pattern
 from .report import FusionReport
 from .rule import Rule
 from .run import fuse, why_not
 
-__all__ = ["RULES", "FusionReport", "Match", "Pattern", "Refusal", "Rule", "fuse", "named", "why_not"]
+__all__ = [
+    "RULES",
+    "FusionReport",
+    "Match",
+    "Pattern",
+    "Refusal",
+    "Rule",
+    "find",
+    "fuse",
+    "named",
+    "pattern_of",
+    "rule",
+    "why_not",
+]

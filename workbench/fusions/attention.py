@@ -25,7 +25,9 @@ from .rewrite import node, replace
 def _probabilities(op: Any, q: Any, k: Any, mask: Any, scale: Any, q_scale: Any, k_scale: Any) -> Any:
     left = op.Mul(q, q_scale, _optional=True, _or=("Div",), _name="scaled_q")
     right = op.Mul(k, k_scale, _optional=True, _or=("Div",), _name="scaled_k")
-    scores = op.Mul(op.MatMul(left, right, _name="scores"), scale, _optional=True, _or=("Div",), _name="scaled")
+    scores = op.Mul(
+        op.MatMul(left, right, _name="scores"), scale, _optional=True, _or=("Div",), _name="scaled"
+    )
     return op.Softmax(op.Add(scores, mask, _optional=True, _name="masked"), _name="softmax")
 
 

@@ -34,7 +34,9 @@ class ConstantFolding(NodeRule):
             raise Refusal(f"tensor {moving[0].name!r} is no constant")
         pairs = FoldConstants().compute(draft, draft.graph_of(node), node)
         if not pairs:
-            raise Refusal("it is random, a quantiser, an output of the graph, too large or not computable here")
+            raise Refusal(
+                "it is random, a quantiser, an output of the graph, too large or not computable here"
+            )
         return pairs
 
     def apply(self, draft: Draft, site: Site) -> list[ir.Node]:

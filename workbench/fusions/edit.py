@@ -76,7 +76,9 @@ def _site(draft: Draft, rule: Rule, node: ir.Node) -> Site:
     found = rule.find(draft, node)
     if isinstance(found, Site):
         return found
-    reason = f"node {found.node.name!r} ({found.node.op_type}): {found.reason}" if found else "it is no such node"
+    reason = (
+        f"node {found.node.name!r} ({found.node.op_type}): {found.reason}" if found else "it is no such node"
+    )
     raise EditError(
         f"cannot fuse {rule.name!r} at node {node.name!r} ({node.op_type}): {reason}; ask m.why_not for more"
     )
@@ -89,5 +91,3 @@ def _apply(draft: Draft, rule: Rule, site: Site) -> Done:
     after = tuple(dict.fromkeys(node.name or "" for node in new if node.graph is not None))
     outputs = tuple(draft.key(value) for node in new if node.graph is not None for value in node.outputs)
     return Done(anchor, before, after, outputs)
-
-

@@ -48,7 +48,9 @@ QUOTIENTS = (_divided, _reciprocal, _one_over)
 def _pattern(square: Callable[..., Any], quotient: Callable[..., Any], parts: int) -> Pattern:
     def core(op: Any, x: Any, epsilon: Any) -> Any:
         centred = op.Sub(x, op.ReduceMean(x, _name="mean"))
-        return quotient(op, centred, op.Sqrt(op.Add(op.ReduceMean(square(op, centred), _name="var"), epsilon)))
+        return quotient(
+            op, centred, op.Sqrt(op.Add(op.ReduceMean(square(op, centred), _name="var"), epsilon))
+        )
 
     def both(op: Any, x: Any, epsilon: Any, scale: Any, shift: Any) -> Any:
         return op.Add(op.Mul(core(op, x, epsilon), scale), shift)

@@ -85,7 +85,9 @@ def per_channel(linear: Linear, array: np.ndarray, what: str) -> np.ndarray:
     if array.size == 1 and array.ndim <= (linear.rank or 1):
         return np.full(linear.channels, float(array.ravel()[0]))
     if linear.rank is None or array.ndim > linear.rank:
-        raise Refusal(f"{what} has the shape {array.shape}, which does not fit the rank of {linear.node.op_type}")
+        raise Refusal(
+            f"{what} has the shape {array.shape}, which does not fit the rank of {linear.node.op_type}"
+        )
     wide = (1,) * (linear.rank - array.ndim) + array.shape
     wanted = tuple(linear.channels if axis == linear.axis else 1 for axis in range(linear.rank))
     if wide != wanted:

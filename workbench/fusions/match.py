@@ -97,11 +97,11 @@ def attempt(draft: Draft, pattern: Pattern, anchor: ir.Node) -> Attempt:
     """Match a pattern whose first root is made by a node."""
     found = Attempt(pattern, anchor)
     search = _Search(draft, found)
-    goals = [(pattern.roots[0], anchor.outputs[0])]
+    goals: list[tuple[Any, ir.Value | None]] = [(pattern.roots[0], anchor.outputs[0])]
     if search.solve(goals):
         places = {node: index for index, node in enumerate(draft.graph_of(anchor))}
         nodes = sorted(set(search.nodes.values()), key=lambda node: places.get(node, -1))
-        values = {term.name: value for term, value in search.bound.items() if isinstance(term, Variable)}
+        values = {term.name: value for term, value in search.bound.items() if isinstance(term, Variable) and value}
         named = {item.name: node for item, node in search.nodes.items() if item.name}
         found.match = Match(draft, pattern, anchor, nodes, values, named)
     return found
@@ -185,11 +185,11 @@ class _Search:
             self.bound, self.nodes = dict(before[0]), dict(before[1])
         if operation.optional:
             return self.solve([(operation.inputs[0], value), *rest])
-        return bool(reason) and self._fail(reason, node or (value is not None and self._reader(value)) or None)
+        return bool(reason) and self._fail(
+            reason, node or (value is not None and self._reader(value)) or None
+        )
 
-    def _fits(
-        self, operation: Operation, index: int, value: ir.Value | None, node: ir.Node | None
-    ) -> str:
+    def _fits(self, operation: Operation, index: int, value: ir.Value | None, node: ir.Node | None) -> str:
         """'' or why a node is not what an operation asks for."""
         if node is None or value is None:
             what = "a left-out input" if value is None else f"tensor {value.name!r}, which no node makes"
@@ -203,6 +203,8 @@ class _Search:
             return f"expected one {operation}, got two"
         if node in self.nodes.values() and operation not in self.nodes:
             return f"one {operation} is read twice, expected two"
+        if operation.test is not None and not operation.test(node):
+            return f"the check of the pattern refuses this {node.op_type}"
         return self._attributes(operation, node)
 
     def _attributes(self, operation: Operation, node: ir.Node) -> str:

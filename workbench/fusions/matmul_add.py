@@ -32,7 +32,9 @@ class MatMulAdd(PatternRule):
             shape = match.shape(match.values[name])
             if shape is None or len(shape) != 2:
                 rank = "unknown rank" if shape is None else f"{len(shape)} dims"
-                raise Refusal(f"its {which} input {match.values[name].name!r} has {rank}; Gemm takes 2", matmul)
+                raise Refusal(
+                    f"its {which} input {match.values[name].name!r} has {rank}; Gemm takes 2", matmul
+                )
         if match.dtype(match.values["a"]) not in ("float16", "bfloat16", "float32", "float64"):
             raise Refusal(f"it computes in {match.dtype(match.values['a'])!r}", matmul)
         shape, columns = match.shape(match.values["c"]), match.shape(match.values["b"])

@@ -32,14 +32,14 @@ class Variable:
 
 @dataclass(eq=False)
 class Number:
-    """A constant of one element with this value, to 1e-5 (0.1 % in 16 bits): exporters round 1/sqrt(2) in several ways."""
+    """A constant of one element with this value, to 1e-5 (0.1 % in 16 bits): exporters round."""
 
     value: float
 
 
 @dataclass(eq=False)
 class Operation:
-    """A node, and its first output as a tensor."""
+    """A node, and its first output as a tensor; ``test`` may refuse an ``onnx_ir.Node``."""
 
     op_types: tuple[str, ...]
     inputs: tuple[Any, ...]
@@ -48,6 +48,7 @@ class Operation:
     name: str = ""
     optional: bool = False
     outputs: int = 1
+    test: Callable[[Any], bool] | None = None
 
     def __str__(self) -> str:
         return " or ".join(self.op_types)
@@ -75,6 +76,7 @@ class Pattern:
         roots: the terms that it returns; the first is where matching starts.
         operations: all of its operations, inputs first.
         required: how many of them are not optional.
+        open: names of operations whose outputs are read by others too where the pattern was taken from.
     """
 
     def __init__(self, function: Callable[..., Any], constants: Iterable[str] = ()):
@@ -82,9 +84,7 @@ class Pattern:
         names = list(inspect.signature(function).parameters)[1:]
         variables = {name: Variable(name, name in wanted) for name in names}
         made = function(Operators(), *variables.values())
-        self._take(
-            function.__name__, variables, tuple(made) if isinstance(made, tuple | list) else (made,)
-        )
+        self._take(function.__name__, variables, tuple(made) if isinstance(made, tuple | list) else (made,))
 
     @classmethod
     def of(cls, name: str, variables: dict[str, Variable], roots: Iterable[Any]) -> Pattern:
@@ -95,6 +95,7 @@ class Pattern:
 
     def _take(self, name: str, variables: dict[str, Variable], roots: tuple[Any, ...]) -> None:
         self.name, self.variables, self.roots = name, variables, roots
+        self.open: frozenset[str] = frozenset()
         made: Any = roots
         if not self.roots or not all(isinstance(root, Operation) for root in self.roots):
             raise EditError(

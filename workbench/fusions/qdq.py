@@ -1,7 +1,7 @@
 """Q/DQ clean-up: QuantizeLinear(DequantizeLinear(q, s, z), s, z) = q.
 
-(q - z) * s divided by s again is q - z up to a rounding far below one half, so that rounding gives q to the bit. Applies
-where scale, zero point, axis and dtype are the same. Refuses where they differ: that is a requantisation.
+(q - z) * s divided by s again is q - z up to a rounding far below one half, so that rounding gives q to the bit.
+Applies where scale, zero point, axis and dtype are the same. Refuses where they differ: that is a requantisation.
 """
 
 from __future__ import annotations

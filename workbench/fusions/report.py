@@ -154,7 +154,9 @@ class FusionReport:
             [item.rule, item.node, item.op_type, item.reason, f"{item.matched} of {item.of}"]
             for item in self.refusals
         ]
-        title = f"<b>{html.escape(self.model)}</b>: {self.nodes_before} nodes before, {self.nodes_after} after"
+        title = (
+            f"<b>{html.escape(self.model)}</b>: {self.nodes_before} nodes before, {self.nodes_after} after"
+        )
         taken = "".join(
             f"<div>taken back: {html.escape(item.rule)} at {html.escape(item.node)}, error {item.error:.2g}</div>"
             for item in self.fused

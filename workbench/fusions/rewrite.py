@@ -33,7 +33,7 @@ def weight(match: Match, name: str, array: np.ndarray, like: ir.Value | None = N
         kind = match.draft.types.of(like)
         assert kind is not None
         array = array.astype(ir.DataType(kind.tensor_type.elem_type).numpy())
-    tensor = ir.Tensor(np.ascontiguousarray(array), name=name)
+    tensor = ir.Tensor(np.asarray(array, order="C"), name=name)
     return place.constant(match.draft, match.graph, name, tensor)
 
 
@@ -51,7 +51,9 @@ def node(
     """A node that is not in the graph yet, with outputs under free names."""
     schema = find_schema(op_type, domain, draft.opsets(graph).get(domain, 0))
     made = [
-        value if isinstance(value, ir.Attr) else make_attribute(f"node {name!r} ({op_type})", key, value, schema)
+        value
+        if isinstance(value, ir.Attr)
+        else make_attribute(f"node {name!r} ({op_type})", key, value, schema)
         for key, value in (attributes or {}).items()
     ]
     new = ir.Node(domain, op_type, (), made, num_outputs=outputs, name=draft.free_node(name))
@@ -103,12 +105,9 @@ def replace(
 ) -> None:
     """Put new nodes in the place of old ones: readers read the new tensors, which get the names of the old ones."""
     graph = draft.graph_of(anchor)
-    sources = [origin for item in old for origin in origins.of_node(item)]
     named = {made: (value.name or "", origins.of_value(value)) for value, made in outputs.items()}
     draft.insert(graph, new, anchor)
-    for item in new:
-        origins.note_node(draft, item, sources)
-        draft.put(item.metadata_props, RULE, rule)
+    stamp(draft, rule, old, new)
     for value, made in outputs.items():
         swap(draft, graph, value, made)
     fed = [value for item in old for value in item.inputs]
@@ -120,6 +119,14 @@ def replace(
             draft.rename_value(made, name)
         if origin != made.name and producer is not None:
             draft.put(producer.metadata_props, origins.TENSORS, json.dumps({made.name: origin}))
+
+
+def stamp(draft: Draft, rule: str, old: Sequence[ir.Node], new: Sequence[ir.Node]) -> None:
+    """Note on new nodes which rule made them and which nodes they stand for."""
+    sources = [origin for item in old for origin in origins.of_node(item)]
+    for item in new:
+        origins.note_node(draft, item, sources)
+        draft.put(item.metadata_props, RULE, rule)
 
 
 def swap(draft: Draft, graph: ir.Graph, value: ir.Value, made: ir.Value) -> None:
@@ -160,7 +167,7 @@ def tidy(draft: Draft, values: Iterable[ir.Value | None]) -> None:
         maker = value.producer()
         if maker is None:
             if value.const_value is not None and value.graph in draft.values and value.is_initializer():
-                draft.remove_initializer(value.graph, value)  # type: ignore[arg-type]
+                draft.remove_initializer(draft.graph_of_value(value), value)
         elif maker.graph is not None and not any(
             item.uses() or item.is_graph_output() for item in maker.outputs
         ):
@@ -203,7 +210,7 @@ def to_constant(draft: Draft, old: ir.Node, array: np.ndarray) -> None:
     graph, output = draft.graph_of(old), old.outputs[0]
     name = output.name or ""
     draft.rename_value(output, draft.free(graph, f"{name}_folded"))
-    value = place.constant(draft, graph, name, ir.Tensor(np.ascontiguousarray(array), name=name))
+    value = place.constant(draft, graph, name, ir.Tensor(np.asarray(array, order="C"), name=name))
     draft.redirect(output, value)
     before = list(old.inputs)
     draft.remove(graph, [old])

@@ -46,7 +46,9 @@ class Rotary(OneNode):
             raise Refusal(f"its axis is {attribute(turned, 'axis', match.draft)}, expected the last", turned)
         if "split" in match.named:
             item = match.named["split"]
-            sizes = constant(item.inputs[1]) if len(item.inputs) > 1 else attribute(item, "split", match.draft)
+            sizes = (
+                constant(item.inputs[1]) if len(item.inputs) > 1 else attribute(item, "split", match.draft)
+            )
             if attribute(item, "axis", match.draft) not in last:
                 raise Refusal(f"its axis is {attribute(item, 'axis', match.draft)}, expected the last", item)
             if sizes is not None and list(sizes) != [half, half]:

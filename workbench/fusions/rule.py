@@ -226,8 +226,7 @@ class PatternRule(Rule):
                     return found
                 best = better(best, found)
         if best is None:
-            kinds = sorted({op_type for item in self.patterns for op_type in item.roots[0].op_types})
-            expected = " or ".join(kinds)
+            expected = " or ".join(sorted(self.anchors()))
             reason = f"no {expected} that ends this pattern reads {node.op_type}"
             best = Miss(node, node, reason, 0, min(item.required for item in self.patterns))
         return best

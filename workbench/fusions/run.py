@@ -13,6 +13,7 @@ from ..edits.history import version_of
 from ..errors import EditError, ModelError
 from ..model import Model
 from ..model.check import check_model
+from ..model.costs import UNKNOWN
 from ..model.proto import skeleton
 from .catalog import BY_NAME, RULES, named
 from .edit import Done
@@ -46,7 +47,8 @@ def fuse(
             compared with what it was, and what adds more error than the tolerance is taken back.
         tolerance: for the error that a fusion itself adds, and for what reaches the outputs; as in ``wb.compare``.
         functions: False leaves alone what would need a function.
-        shapes: for generated inputs, as ``wb.compare`` takes them.
+        shapes: values for symbolic dims, as ``wb.compare`` takes them: for generated inputs, and to count what is
+            saved.
         progress: show a progress bar when it takes longer than two seconds.
 
     Returns:
@@ -57,7 +59,7 @@ def fuse(
         InputError, BackendError: verification cannot run.
     """
     chosen = resolve(rules)
-    run = _Run(model, FusionReport(model.name, nodes_before=len(model.ir.graph)), functions)
+    run = _Run(model, FusionReport(model.name, nodes_before=len(model.ir.graph)), functions, shapes)
     if verify is not None and verify is not False:
         from .verify import Verifier
 
@@ -91,10 +93,12 @@ class _Run:
     model: Model
     report: FusionReport
     functions: bool
+    shapes: Any = None
     verifier: Any = None
 
     def __post_init__(self) -> None:
         self.rejected: set[tuple[str, str]] = set()
+        self.sound = _sound(self.model)
 
     def rule(self, rule: Rule) -> None:
         """Apply a rule wherever it applies."""
@@ -102,18 +106,17 @@ class _Run:
         steps = self._steps(rule, before)
         if not steps:
             return
-        try:
-            check_model(skeleton(self.model.ir), f"what {rule.name} made")
-        except ModelError as error:
-            self._back(before, steps, str(error))
-            return
-        fused = [replace(item, **_saved(before, self.model, item)) for item in self._rows(rule, steps)]
+        if self.sound and not _sound(self.model):
+            self._broken(rule)
+        fused = [_costed(before, self.model, item, self.shapes) for item in self._rows(rule, steps)]
         if self.verifier is not None:
             fused = self._verify(rule, before, fused)
         self.report.fused += fused
 
     def _steps(self, rule: Rule, model: Model) -> list[tuple[Site, list[Done]]]:
-        sites = [s for s in find_all(model, rule, self.functions) if (rule.name, _name(s)) not in self.rejected]
+        sites = [
+            s for s in find_all(model, rule, self.functions) if (rule.name, _name(s)) not in self.rejected
+        ]
         if not sites:
             return []
         edits = [(sites, rule.edit(sites if self.rejected else []))] if rule.together else []
@@ -136,11 +139,13 @@ class _Run:
             for done in several
         ]
 
-    def _back(self, before: Model, steps: list[tuple[Site, list[Done]]], reason: str) -> None:
-        raise EditError(
-            f"a fusion left a model that onnx's checker refuses: {reason}; this is a bug in Workbench; leave the rule "
-            f"{steps[0][0].anchor.name!r} out with rules="
-        )
+    def _broken(self, rule: Rule) -> None:
+        try:
+            check_model(skeleton(self.model.ir), f"what the rule {rule.name!r} made")
+        except ModelError as error:
+            raise EditError(
+                f"{error}; this is a bug of the rule: leave it out with rules=, and tell its author"
+            ) from error
 
     def _verify(self, rule: Rule, before: Model, fused: list[Fused]) -> list[Fused]:
         errors, beyond = self.verifier.judge(before, self.model, fused)
@@ -162,6 +167,15 @@ class _Run:
                 back += [replace(item, status="taken back") for item in kept]
                 self.model, kept = before, []
         return kept + back
+
+
+def _sound(model: Model) -> bool:
+    """Whether onnx's checker takes a model."""
+    try:
+        check_model(skeleton(model.ir), model.name)
+    except ModelError:
+        return False
+    return True
 
 
 def _name(site: Site) -> str:
@@ -261,14 +275,14 @@ def why_not(model: Model, rule: str | Rule, node: str) -> Refused:
     return refused(found, answer)
 
 
-def _saved(before: Model, after: Model, item: Fused) -> dict[str, int | None]:
-    """MACs and bytes that an application saves, from the costs of both models."""
-    (one, _), (two, _) = before.walk(), after.walk()
-    old = [one.nodes.get(name) for name in item.before]
-    new = [two.nodes.get(name) for name in item.after]
-    macs = _minus([cost and cost.macs for cost in old], [cost and cost.macs for cost in new])
-    moved = [_moved(after, two, name) for name in item.after]
-    return {"macs_saved": macs, "bytes_saved": _minus([cost and cost.bytes for cost in old], moved)}
+def _costed(before: Model, after: Model, item: Fused, shapes: Any) -> Fused:
+    """With the MACs and bytes that it saves, from the costs of both models."""
+    (one, _), (two, _) = before.walk(shapes), after.walk(shapes)
+    old = [one.nodes.get(name, UNKNOWN) for name in item.before]
+    new = [two.nodes.get(name, UNKNOWN) for name in item.after]
+    macs = _minus([cost.macs for cost in old], [cost.macs for cost in new])
+    moved = _minus([cost.bytes for cost in old], [_moved(after, two, name) for name in item.after])
+    return replace(item, macs_saved=macs, bytes_saved=moved)
 
 
 def _minus(old: list[int | None], new: list[int | None]) -> int | None:
@@ -279,10 +293,10 @@ def _minus(old: list[int | None], new: list[int | None]) -> int | None:
 
 def _moved(model: Model, walk: Any, name: str) -> int | None:
     """Bytes of a node; of a call only what it reads and makes, as one kernel would."""
-    cost = walk.nodes.get(name)
+    cost = walk.nodes.get(name, UNKNOWN)
     node = draft_of(model).nodes.get(name)
     if node is None or (node.domain, node.op_type, node.overload) not in model.ir.functions:
-        return None if cost is None else cost.bytes
+        return int(cost.bytes) if cost.bytes is not None else None
     values = [value for value in (*node.inputs, *node.outputs) if value is not None]
     infos = [walk.tensors.get(draft_of(model).key(value)) for value in values]
     sizes = [info.bytes if info is not None else None for info in infos]

@@ -1,7 +1,7 @@
 """Scale or shift by a constant after a Conv, ConvTranspose, Gemm or MatMul: into its weights.
 
-s (W x + b) + t = (s W) x + (s b + t), with s and t one number per output channel. Mul, Div, Add and Sub are taken one at
-a time. An Add after a MatMul is left to `matmul_add`.
+s (W x + b) + t = (s W) x + (s b + t), with s and t one number per output channel. Mul, Div, Add and Sub are taken one
+at a time. An Add after a MatMul is left to `matmul_add`.
 
 Refuses: a constant that does not broadcast along the channels alone, weights that are no constants, a Gemm with alpha
 or beta, a convolution that others read too, weights that would not fit their dtype.

@@ -1,7 +1,7 @@
 """SiLU: x sigmoid(x), and with a factor, x sigmoid(a x) (QuickGELU has a = 1.702).
 
-Becomes ONNX's Swish (operator set 24), else the function ``workbench::SiLU``. Refuses a factor that is no single number,
-and a sigmoid that others read.
+Becomes ONNX's Swish (operator set 24), else the function ``workbench::SiLU``. Refuses a factor that is no single
+number, and a sigmoid that others read.
 """
 
 from __future__ import annotations

@@ -40,9 +40,9 @@ class SkipNorm(OneNode):
             value = match.values[name]
             if is_constant(value):
                 raise Refusal(f"it adds the constant {value.name!r}: a bias, not a skip connection", total)
-        shapes = [match.shape(match.values[name]) for name in ("a", "b")]
-        if shapes[0] != shapes[1] or shapes[0] is None:
-            raise Refusal(f"it adds the shapes {shapes[0]} and {shapes[1]}, expected the same", total)
+        one, two = (match.shape(match.values[name]) for name in ("a", "b"))
+        if one is None or two is None or len(one) != len(two) or any(map(_differ, one, two)):
+            raise Refusal(f"it adds the shapes {one} and {two}, expected the same", total)
         for value in norm.outputs[1:]:
             if value.uses() or value.is_graph_output():
                 raise Refusal(f"its statistics {value.name!r} are used", norm)
@@ -52,9 +52,18 @@ class SkipNorm(OneNode):
 
     def inputs(self, match: Match) -> list[ir.Value]:
         norm = match.named["norm"]
-        return [match.values["a"], match.values["b"], *(value for value in norm.inputs[1:] if value is not None)]
+        return [
+            match.values["a"],
+            match.values["b"],
+            *(value for value in norm.inputs[1:] if value is not None),
+        ]
 
     def outputs(self, match: Match) -> list[ir.Value]:
         total = match.named["sum"].outputs[0]
         others = [user for user, _ in total.uses() if user is not match.anchor]
         return [match.anchor.outputs[0], *([total] if others or total.is_graph_output() else [])]
+
+
+def _differ(one: Any, two: Any) -> bool:
+    """Whether two dims are known to differ, or one is 1 and would be spread; a name or None may be any size."""
+    return one != two and (1 in (one, two) or (isinstance(one, int) and isinstance(two, int)))

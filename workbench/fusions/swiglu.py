@@ -1,7 +1,7 @@
 """SwiGLU: gate sigmoid(gate) up, the gated activation of Llama's feed-forward part.
 
-The SiLU may be written out or be ONNX's Swish. It becomes the function ``workbench::SwiGLU`` of gate and up: ONNX has no
-operator for it. Refuses a constant factor (a scale, no gate) and a SiLU that others read.
+The SiLU may be written out or be ONNX's Swish. It becomes the function ``workbench::SwiGLU`` of gate and up: ONNX has
+no operator for it. Refuses a constant factor (a scale, no gate) and a SiLU that others read.
 """
 
 from __future__ import annotations

@@ -272,7 +272,8 @@ class Types:
                     types[value.name or ""] = kind
         try:
             if schema is None:
-                return infer_call(draft, written, types)
+                called = infer_call(draft, written, types)
+                return {name: without_invented(kind) for name, kind in called.items()}
             data = {
                 value.name: small for value, _ in inputs if value is not None and (small := small_data(value))
             }

@@ -2,8 +2,9 @@
 
 The scale may be a product or a quotient after the first MatMul, lie on Q and K (as torch.export writes it), or be
 missing; the mask is added, or missing; the softmax may be guarded against rows without any score (NaN becomes 0).
-Becomes ONNX's Attention (operator set 23; for Q, K, V of 4 dims and no guard, with K as the Transpose of what was
-multiplied), else the function ``workbench::ScaledDotProductAttention`` of Q, K^T, V and the mask.
+Becomes ONNX's Attention (operator set 23; for Q, K, V of 4 dims and no guard; K as the Transpose of what was multiplied,
+the mask spread along the rows where it is not known to have them), else the function
+``workbench::ScaledDotProductAttention`` of Q, K^T, V and the mask.
 
 Refuses: a softmax along another axis than the last, a scale that is not one number, and inner tensors that others read
 (scores that are an output).
@@ -14,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from .activation import OneNode, scalar
 from .match import Match, Refusal, attribute
 from .pattern import Pattern
-from .rewrite import node, replace
+from .rewrite import node, replace, weight
 
 
 def _probabilities(op: Any, q: Any, k: Any, mask: Any, scale: Any, q_scale: Any, k_scale: Any) -> Any:
@@ -99,8 +101,25 @@ class Attention(OneNode):
             name=f"{base}_key",
         )
         inputs = [match.values["q"], turned.outputs[0], match.values["v"]]
-        inputs += [match.values["mask"]] if "mask" in match.values else []
+        spread = self._spread(match)
+        if "mask" in match.values:
+            inputs.append(spread[-1].outputs[0] if spread else match.values["mask"])
         new = node(match.draft, match.graph, "Attention", inputs, form[1], name=f"{base}_Attention")
         outputs = {match.anchor.outputs[0]: new.outputs[0]}
-        replace(match.draft, self.name, match.nodes, [turned, new], outputs, match.anchor)
-        return [turned, new]
+        replace(match.draft, self.name, match.nodes, [turned, *spread, new], outputs, match.anchor)
+        return [turned, *spread, new]
+
+    def _spread(self, match: Match) -> list[ir.Node]:
+        """Nodes that give the mask a row for each of Q's: ONNX Runtime 1.31 does not spread it along them."""
+        mask, q = match.values.get("mask"), match.shape(match.values["q"])
+        held = match.shape(mask) if mask is not None else None
+        if held is None or q is None or (held[-2] is not None and held[-2] == q[2]):
+            return []
+        base, draft, graph = match.anchor.name or "", match.draft, match.graph
+        rows = node(draft, graph, "Shape", [match.values["q"]], {"start": 2, "end": 3}, name=f"{base}_rows")
+        ones = [weight(match, f"{base}_{side}", np.ones(count, np.int64)) for side, count in
+                (("before", len(held) - 2), ("after", 1)) if count]  # fmt: skip
+        parts = [*ones[:-1], rows.outputs[0], ones[-1]]
+        shape = node(draft, graph, "Concat", parts, {"axis": 0}, name=f"{base}_mask_shape")
+        expand = node(draft, graph, "Expand", [mask, shape.outputs[0]], name=f"{base}_mask")
+        return [rows, shape, expand]

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .linear import Linear, fits, fold, read
-from .match import Match, Refusal, attribute, constant
+from .match import Match, Refusal, attribute, constant, described
 from .pattern import Pattern
 from .rule import PatternRule
 
@@ -30,7 +30,7 @@ class ConvBatchNorm(PatternRule):
     """See the module."""
 
     name: ClassVar[str] = "conv_batchnorm"
-    patterns: ClassVar = (Pattern(conv_batchnorm, ("scale", "shift", "mean", "var")),)
+    patterns: ClassVar = (Pattern(conv_batchnorm),)
 
     def check(self, match: Match, functions: bool) -> None:
         norm = match.named["norm"]
@@ -47,13 +47,19 @@ class ConvBatchNorm(PatternRule):
     def _folded(self, match: Match) -> tuple[Linear, np.ndarray, np.ndarray]:
         linear = read(match, match.named["conv"])
         scale, shift, mean, var = (
-            np.asarray(constant(match.values[name]), np.float64) for name in ("scale", "shift", "mean", "var")
+            self._known(match, name).astype(np.float64) for name in ("scale", "shift", "mean", "var")
         )
         if scale.shape != (linear.channels,):
             raise Refusal(f"it has {scale.shape} factors, expected {linear.channels}", match.named["norm"])
         factor = scale / np.sqrt(var + attribute(match.named["norm"], "epsilon", match.draft))
         bias = 0.0 if linear.bias is None else linear.bias
         return linear, factor, factor * (bias - mean) + shift
+
+    def _known(self, match: Match, name: str) -> np.ndarray:
+        array = constant(match.values[name])
+        if array is None:
+            raise Refusal(f"{described(match.values[name])} ({name}) is no constant", match.named["norm"])
+        return array
 
     def rewrite(self, match: Match) -> list[ir.Node]:
         return fold(match, self.name, *self._folded(match))

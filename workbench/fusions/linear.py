@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .match import Match, Refusal, attribute, constant
+from .match import Match, Refusal, attribute, constant, described
 from .rewrite import node, replace, weight
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -49,14 +49,14 @@ def read(match: Match, item: ir.Node) -> Linear:
     """The weights of a node; Refusal where they are not constant."""
     held = constant(item.inputs[1])
     if held is None:
-        raise Refusal(f"its weight {_name(item.inputs[1])!r} is no constant", item)
+        raise Refusal(f"its weight, {_from(item.inputs[1])} is no constant", item)
     if held.dtype.kind != "f" and held.dtype.name != "bfloat16":
-        raise Refusal(f"its weight {_name(item.inputs[1])!r} is {held.dtype}, expected floats", item)
+        raise Refusal(f"its weight is {held.dtype}, expected floats", item)
     bias = None
     if len(item.inputs) > 2 and item.inputs[2] is not None:
         given = constant(item.inputs[2])
         if given is None:
-            raise Refusal(f"its bias {_name(item.inputs[2])!r} is no constant", item)
+            raise Refusal(f"its bias, {_from(item.inputs[2])} is no constant", item)
         bias = given.astype(np.float64)
     array, draft = held.astype(np.float64), match.draft
     if item.op_type in ("Conv", "ConvTranspose"):
@@ -124,5 +124,5 @@ def fits(linear: Linear, like: np.ndarray, *arrays: np.ndarray | None) -> None:
             raise Refusal(f"the folded weights do not fit {like.dtype}", linear.node)
 
 
-def _name(value: Any) -> str:
-    return value.name if value is not None else ""
+def _from(value: Any) -> str:
+    return described(value) if value is not None else "left out,"

@@ -81,6 +81,7 @@ class Attempt:
         matched: nodes that fitted, on the best way.
         reason, node: what broke that way, and where.
         passed: the nodes of that way.
+        telling: False when the reason may come from a wrong order of operands alone.
     """
 
     pattern: Pattern
@@ -90,6 +91,7 @@ class Attempt:
     reason: str = ""
     node: ir.Node | None = None
     passed: tuple[ir.Node, ...] = ()
+    telling: bool = False
     _steps: int = field(default=STEPS, repr=False)
 
 
@@ -101,7 +103,9 @@ def attempt(draft: Draft, pattern: Pattern, anchor: ir.Node) -> Attempt:
     if search.solve(goals):
         places = {node: index for index, node in enumerate(draft.graph_of(anchor))}
         nodes = sorted(set(search.nodes.values()), key=lambda node: places.get(node, -1))
-        values = {term.name: value for term, value in search.bound.items() if isinstance(term, Variable) and value}
+        values = {
+            term.name: value for term, value in search.bound.items() if isinstance(term, Variable) and value
+        }
         named = {item.name: node for item, node in search.nodes.items() if item.name}
         found.match = Match(draft, pattern, anchor, nodes, values, named)
     return found
@@ -144,9 +148,7 @@ class _Search:
                 )
             )
         if term.constant and not is_constant(value):
-            return self._fail(
-                f"tensor {value.name!r} ({term.name}) is no constant", self._reader(value) or value.producer()
-            )
+            return self._fail(f"{described(value)} ({term.name}) is no constant", self._reader(value))
         self.bound[term] = value
         if self.solve(rest):
             return True
@@ -159,9 +161,8 @@ class _Search:
     def _number(self, term: Number, value: ir.Value) -> bool:
         array = constant(value)
         if array is None:
-            return self._fail(
-                f"tensor {value.name!r} is no constant, expected {term.value:g}", self._reader(value)
-            )
+            reason = f"tensor {value.name!r} is no constant, expected {term.value:g}"
+            return self._fail(reason, self._reader(value), telling=False)
         near = 1e-3 if array.dtype.itemsize == 2 else 1e-5
         if array.size != 1 or not math.isclose(float(array.ravel()[0]), term.value, rel_tol=near):
             shown = f"{float(array.ravel()[0]):g}" if array.size == 1 else f"an array {array.shape}"
@@ -225,25 +226,28 @@ class _Search:
         if node.op_type in COMMUTATIVE and len(given) == 2 and given[0] is not given[1]:
             yield given[::-1]
 
-    def _fail(self, reason: str, node: ir.Node | None = None) -> bool:
+    def _fail(self, reason: str, node: ir.Node | None = None, *, telling: bool = True) -> bool:
+        """Note a failure if it is the deepest one; of two as deep, one that does not come from a wrong order of
+        operands alone."""
         count = sum(not operation.optional for operation in self.nodes)
-        if count > self.found.matched or not self.found.reason:
+        if (count, telling) > (self.found.matched, self.found.telling) or not self.found.reason:
             self.found.matched, self.found.reason, self.found.node = count, reason, node
-            self.found.passed = tuple(self.nodes.values())
+            self.found.passed, self.found.telling = tuple(self.nodes.values()), telling
         return False
 
 
 def _ahead(operation: Operation, inputs: list[Any]) -> list[Any]:
-    """What decides soonest comes first: operations and numbers."""
-    pairs = list(zip(operation.inputs, inputs, strict=False))
-    return [p for p in pairs if isinstance(p[0], Number)] + [
-        p for p in pairs if isinstance(p[0], Operation | Output)
-    ]
+    """Operations come first: what they find decides the order of the others."""
+    pairs = zip(operation.inputs, inputs, strict=False)
+    return [p for p in pairs if isinstance(p[0], Operation | Output)]
 
 
 def _behind(operation: Operation, inputs: list[Any]) -> list[Any]:
-    pairs = zip(operation.inputs, inputs, strict=False)
-    return [p for p in pairs if p[0] is None or isinstance(p[0], Variable)]
+    """Numbers come last: a chain with one wrong constant is a near miss, and is to be found as one."""
+    pairs = list(zip(operation.inputs, inputs, strict=False))
+    return [p for p in pairs if p[0] is None or isinstance(p[0], Variable)] + [
+        p for p in pairs if isinstance(p[0], Number)
+    ]
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
@@ -271,6 +275,15 @@ def is_constant(value: ir.Value | None) -> bool:
 def _plain(node: ir.Node) -> bool:
     kinds = ("value", "value_float", "value_floats", "value_int", "value_ints")
     return any(name in kinds and not item.is_ref() for name, item in node.attributes.items())
+
+
+def described(value: ir.Value) -> str:
+    """A tensor that is no constant, with where it comes from."""
+    maker = value.producer()
+    if maker is not None:
+        return f"tensor {value.name!r}, made by {maker.op_type} {maker.name!r},"
+    fed = " (a default, which may be fed anew)" if value.const_value is not None else ""
+    return f"tensor {value.name!r}, an input of the graph{fed},"
 
 
 def attribute(node: ir.Node, name: str, draft: Draft) -> Any:

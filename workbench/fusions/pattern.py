@@ -96,7 +96,7 @@ class Pattern:
     def _take(self, name: str, variables: dict[str, Variable], roots: tuple[Any, ...]) -> None:
         self.name, self.variables, self.roots = name, variables, roots
         self.open: frozenset[str] = frozenset()
-        made: Any = roots
+        made: Any = roots[0] if len(roots) == 1 else roots
         if not self.roots or not all(isinstance(root, Operation) for root in self.roots):
             raise EditError(
                 f"pattern {self.name!r} returned {made!r}; expected the output of an operator, op.Add(...)"

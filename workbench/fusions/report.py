@@ -125,12 +125,22 @@ class FusionReport:
         ]
         if self.refusals:
             lines.append(f"refused: {len(self.refusals)}")
-            lines += [f"  {item}" for item in self.refusals[:12]]
-            if len(self.refusals) > 12:
-                lines.append(f"  and {len(self.refusals) - 12} more, in .refused")
+            lines += [f"  {item}" for item in self._few()]
+            if len(self.refusals) > len(self._few()):
+                lines.append(f"  and {len(self.refusals) - len(self._few())} more, in .refused")
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _few(self) -> list[Refused]:
+        """At most two of each rule."""
+        seen: Counter[str] = Counter()
+        few = []
+        for item in self.refusals:
+            seen[item.rule] += 1
+            if seen[item.rule] <= 2:
+                few.append(item)
+        return few
 
     def _sums(self) -> list[dict[str, Any]]:
         rows: dict[str, dict[str, Any]] = {}

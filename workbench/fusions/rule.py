@@ -44,6 +44,8 @@ class Miss:
         reason: what is wrong with that node.
         matched, of: how many nodes of the pattern were found; equal where all were, and a check refused.
         nodes: those that were found.
+        complete: whether the whole pattern was found, and a check refused it.
+        telling: False when the reason may come from a wrong order of operands alone.
     """
 
     anchor: ir.Node
@@ -52,11 +54,18 @@ class Miss:
     matched: int
     of: int
     nodes: tuple[ir.Node, ...] = ()
+    complete: bool = False
+    telling: bool = True
+
+    @property
+    def rank(self) -> tuple[bool, float, bool, int]:
+        """How near it is: a refused match, then the largest share of a pattern."""
+        return self.complete, self.matched / self.of, self.telling, self.matched
 
     @property
     def near(self) -> bool:
         """Whether it looks enough like the pattern to be told without being asked."""
-        return self.matched >= self.of or (self.of > 2 and self.matched >= max(2, math.ceil(0.6 * self.of)))
+        return self.complete or (self.of > 2 and self.matched >= max(2, math.ceil(0.6 * self.of)))
 
 
 class Rule:
@@ -130,7 +139,7 @@ class NodeRule(Rule):
         try:
             found = self.test(draft, node)
         except Refusal as refusal:
-            return Miss(node, refusal.node or node, refusal.reason, int(not self.quiet), 1, (node,))
+            return Miss(node, refusal.node or node, refusal.reason, 1, 1, (node,), not self.quiet)
         return None if found is None else Site(node, [node], found)
 
     def closest(self, draft: Draft, node: ir.Node) -> Site | Miss | None:
@@ -179,14 +188,15 @@ class PatternRule(Rule):
         of, match = tried.pattern.required, tried.match
         if match is None:
             at = tried.node or tried.anchor
-            return Miss(tried.anchor, at, tried.reason, tried.matched, of, tried.passed)
+            return Miss(
+                tried.anchor, at, tried.reason, tried.matched, of, tried.passed, telling=tried.telling
+            )
         try:
             self._closed(match)
             self.check(match, functions)
         except Refusal as refusal:
-            return Miss(
-                match.anchor, refusal.node or match.anchor, refusal.reason, of, of, tuple(match.nodes)
-            )
+            at = refusal.node or match.anchor
+            return Miss(match.anchor, at, refusal.reason, of, of, tuple(match.nodes), True)
         return Site(match.anchor, match.nodes, match)
 
     def _closed(self, match: Match) -> None:
@@ -212,6 +222,7 @@ class PatternRule(Rule):
 
     def closest(self, draft: Draft, node: ir.Node) -> Site | Miss | None:
         best: Miss | None = None
+        aside: Miss | None = None
         for pattern in self.patterns:
             kinds = {op_type for item in pattern.operations for op_type in item.op_types}
             if node.op_type not in kinds:
@@ -221,10 +232,13 @@ class PatternRule(Rule):
                 found = self._judge(draft, tried)
                 involved = {*(found.nodes or ()), *([found.node] if isinstance(found, Miss) else [])}
                 if node not in involved:
+                    if isinstance(found, Miss):
+                        aside = better(aside, found)
                     continue
                 if isinstance(found, Site):
                     return found
                 best = better(best, found)
+        best = best or aside
         if best is None:
             expected = " or ".join(sorted(self.anchors()))
             reason = f"no {expected} that ends this pattern reads {node.op_type}"
@@ -233,10 +247,8 @@ class PatternRule(Rule):
 
 
 def better(one: Miss | None, two: Miss) -> Miss:
-    """The miss that came nearer: all matched but refused, then the largest share."""
-    if one is None:
-        return two
-    return two if (two.matched / two.of, two.matched) > (one.matched / one.of, one.matched) else one
+    """The miss that came nearer."""
+    return two if one is None or two.rank > one.rank else one
 
 
 def _downstream(node: ir.Node, root: Operation, depth: int) -> list[ir.Node]:

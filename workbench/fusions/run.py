@@ -14,7 +14,6 @@ from ..errors import EditError, ModelError
 from ..model import Model
 from ..model.check import check_model
 from ..model.costs import UNKNOWN
-from ..model.proto import skeleton
 from .catalog import BY_NAME, RULES, named
 from .edit import Done
 from .report import Fused, FusionReport, Refused
@@ -141,7 +140,7 @@ class _Run:
 
     def _broken(self, rule: Rule) -> None:
         try:
-            check_model(skeleton(self.model.ir), f"what the rule {rule.name!r} made")
+            check_model(self.model._skeleton, f"what the rule {rule.name!r} made")
         except ModelError as error:
             raise EditError(
                 f"{error}; this is a bug of the rule: leave it out with rules=, and tell its author"
@@ -172,7 +171,7 @@ class _Run:
 def _sound(model: Model) -> bool:
     """Whether onnx's checker takes a model."""
     try:
-        check_model(skeleton(model.ir), model.name)
+        check_model(model._skeleton, model.name)
     except ModelError:
         return False
     return True

@@ -17,6 +17,9 @@ from workbench.compare import Comparison
 from workbench.errors import CompareError, WorkbenchError
 from workbench.figures import style
 from workbench.metrics import MEASURES
+from workbench.precision import SearchResult
+from workbench.precision.result import Run
+from workbench.precision.trials import Trial
 from workbench.profile import Profile
 
 EVIL = "<img src=x onerror=alert(1)>&amp;"
@@ -308,6 +311,26 @@ def test_before_and_after_by_operator_and_by_change():
     assert "change: -1 ms (× 0.5)" in found["faster"].hovertext[0]
 
 
+def searched(*names: str) -> SearchResult:
+    """A search that ran with nothing and with these nodes kept."""
+    tried = [
+        Run(Trial(frozenset(), math.inf, False), 0, 1.0),
+        Run(Trial(frozenset(names), 1e-4, True), 1, 2.0),
+    ]
+    nodes = [(name, "Conv") for name in names]
+    return SearchResult(
+        original=None, to="fp16", keep=names, tolerance=1e-3, runs=5, ended="", found=True, keep_io=True, nodes=nodes,
+        tried=tried if names else [], edges={},
+    )  # fmt: skip
+
+
+def test_precision_front_shows_every_run_the_front_and_the_choice():
+    found = traces(figures.precision_front(searched("a")))
+    assert list(found["Pareto front"].x) == [2.0] and list(found["within tolerance"].y) == [1e-4]
+    assert list(found["beyond"].x) == [1.0] and "error: ∞" in found["beyond"].text[0]
+    assert list(found["found"].x) == [2.0]
+
+
 # --- all of them
 
 DRAWN = {
@@ -325,6 +348,7 @@ DRAWN = {
         profile(layer(name, name), name=name), profile(layer(name, name, 2.0), name=name), **o
     ),
 }
+DRAWN["precision_front"] = lambda name, **o: figures.precision_front(searched(name), **o)
 EMPTY = {
     "error_by_depth": lambda: figures.error_by_depth(comparison()),
     "worst_tensors": lambda: figures.worst_tensors(comparison()),
@@ -333,6 +357,7 @@ EMPTY = {
     "treemap": lambda: figures.treemap(profile()),
     "roofline": lambda: figures.roofline(profile()),
     "before_after": lambda: figures.before_after(profile(), profile()),
+    "precision_front": lambda: figures.precision_front(searched()),
 }
 
 

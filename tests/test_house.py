@@ -34,10 +34,12 @@ PUBLIC = {
     "figures",
     "inputs",
     "load",
+    "precision",
     "profile",
     "profile_diff",
     "replay",
     "report",
+    "tensorrt",
 }
 
 # Each may import from the groups before its own and from its neighbours, but not in a circle. Change
@@ -55,7 +57,11 @@ ORDER = (
     ("demo", "cli"),
 )
 LEVEL = {module: level for level, group in enumerate(ORDER) for module in group}
-UPWARD = {("compare", "figures"), ("profile", "figures")}  # .plot(); only inside a function
+UPWARD = {
+    ("compare", "figures"),
+    ("profile", "figures"),
+    ("precision", "figures"),
+}  # .plot(); only inside a function
 
 HEAVY = ("IPython", "onnx", "onnx_ir", "onnxruntime", "pandas", "plotly", "polygraphy", "torch", "tqdm")
 RUNTIMES = ("cuda", "cupy", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch")
@@ -70,7 +76,8 @@ sys.meta_path.insert(0, Blocker())
 
 
 def python(code: str) -> str:
-    """Standard output of a fresh interpreter that runs ``code``."""
+    """Standard output of a fresh interpreter that runs ``code`` with this checkout's package."""
+    code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{code}"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench import backends, edits, errors, figures, inputs, report
+    from workbench import backends, edits, errors, figures, inputs, precision, report, tensorrt
     from workbench.compare import Comparison, compare
     from workbench.diff import diff
     from workbench.edits import replay
@@ -43,10 +43,12 @@ __all__ = [
     "figures",
     "inputs",
     "load",
+    "precision",
     "profile",
     "profile_diff",
     "replay",
     "report",
+    "tensorrt",
 ]
 
 # public name -> module that defines it
@@ -62,7 +64,7 @@ _NAMES = {
     "profile": "workbench.profile",
     "profile_diff": "workbench.profile",
 }
-_MODULES = ("backends", "edits", "errors", "figures", "inputs", "report")
+_MODULES = ("backends", "edits", "errors", "figures", "inputs", "precision", "report", "tensorrt")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -55,6 +57,7 @@ def diff(a: Any, b: Any) -> pd.DataFrame:
         a, b: models, as ``wb.load`` takes them.
 
     Returns:
+        A DataFrame, whose ``view()`` shows both models as one graph with the differences marked.
         One row per difference, empty for none. ``change``: ``added``, ``removed``, ``renamed``, ``moved`` (to another
         body, function or scope), ``changed operator``, ``changed attribute``, ``changed weight``, ``rewired`` (reads
         another tensor), ``changed type`` (of an input or output), ``changed metadata``. ``kind``: ``node``,
@@ -62,10 +65,42 @@ def diff(a: Any, b: Any) -> pd.DataFrame:
         ``what``: the attribute, or the index of the input. ``old``, ``new``: what was there and is there now. The
         order of nodes and where weights are stored are no differences.
     """
+    before, after = load(a), load(b)
+    match = _Match(_read(before), _read(after))
+    table = _table()(list(match.rows()), columns=COLUMNS, dtype=object)
+    table._models = (before, after)
+    table._match = match
+    return table
+
+
+@functools.cache
+def _table() -> type:
+    """The class of the table; made when it is first wanted, so that importing this stays light."""
     import pandas as pd
 
-    one, two = _read(load(a)), _read(load(b))
-    return pd.DataFrame(list(_Match(one, two).rows()), columns=COLUMNS, dtype=object)
+    class Diff(pd.DataFrame):
+        """The differences between two models; what is cut out of it is an ordinary DataFrame."""
+
+        _metadata = ["_models", "_match"]
+
+        @property
+        def _constructor(self) -> type:
+            return pd.DataFrame
+
+        def __reduce__(self) -> Any:
+            return pd.DataFrame(self).__reduce__()
+
+        def view(self, **options: Any) -> Any:
+            """A ``GraphView`` of both models as one graph: what was added, removed and changed is coloured and
+            can be stepped through; ``to_html`` writes it as a page.
+
+            Args:
+                options: those of ``GraphView``: overlay, hide, height.
+            """
+            # widgets draw differences, which do not depend on widgets
+            return importlib.import_module("workbench.widgets.diff").DiffView(*self._models, **options)
+
+    return Diff
 
 
 def _read(model: Any) -> _Side:

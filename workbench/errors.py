@@ -7,9 +7,11 @@ WorkbenchError
 ├── EditError             an edit that was refused; the model is unchanged   (also a ValueError)
 ├── CompareError          a comparison that cannot be made                    (also a ValueError)
 ├── ProfileError          a profile that cannot be taken or read              (also a ValueError)
+├── EngineError           what cannot be read or used as a TensorRT engine    (also a ValueError)
 └── BackendError          a runtime; carries .backend, .model and .phase
     ├── BackendNotInstalled   its library is missing                          (also an ImportError)
     ├── BackendFailed         it raised an error
+    │   └── BuildError            TensorRT refused a model; carries .nodes, .reasons and .log
     ├── BackendCrashed        its process died: segfault, abort, out of memory
     └── BackendTimeout        it gave no answer in time and was ended         (also a TimeoutError)
 
@@ -49,6 +51,10 @@ class ProfileError(WorkbenchError, ValueError):
     """A profile that cannot be taken or read."""
 
 
+class EngineError(WorkbenchError, ValueError):
+    """What cannot be read or used as a TensorRT engine."""
+
+
 class BackendError(WorkbenchError):
     """A runtime failed on a model.
 
@@ -69,6 +75,22 @@ class BackendNotInstalled(BackendError, ImportError):
 
 class BackendFailed(BackendError):
     """The runtime raised an error."""
+
+
+class BuildError(BackendFailed):
+    """TensorRT's parser or builder refused a model.
+
+    Attributes:
+        nodes: names of the nodes that were refused, where TensorRT names them.
+        reasons: what it said, one text for each.
+        log: a ``workbench.tensorrt.log.Log``, or None.
+    """
+
+    def __init__(
+        self, message: str, *, nodes: tuple = (), reasons: tuple = (), log: object = None, **about: str
+    ):
+        super().__init__(message, **about)
+        self.nodes, self.reasons, self.log = nodes, reasons, log
 
 
 class BackendCrashed(BackendError):

@@ -175,6 +175,29 @@ def test_modules_collapse_and_expand(small):
     small.wait_for_function("() => document.querySelector('.wbg').view.scene.members.size === 0")
 
 
+def test_a_tall_graph_goes_on_in_columns(page, tmp_path):
+    show(page, tmp_path, graphs.transformer(600, "plain"))
+    page.keyboard.press("Tab")
+    scale = "v.whole().k"
+    wrapped = state(page, scale)
+    assert state(page, "Math.max(...v.scene.column)") >= 4
+    button = page.get_by_role("button", name="Columns")
+    button.click()
+    page.wait_for_function("() => Math.max(...document.querySelector('.wbg').view.scene.column) === 0")
+    assert button.get_attribute("aria-pressed") == "false"
+    assert wrapped > 4 * state(page, scale)
+    button.click()
+    page.wait_for_function("() => Math.max(...document.querySelector('.wbg').view.scene.column) >= 4")
+    assert state(page, scale) == pytest.approx(wrapped)
+    # all of it in view: the first and the last node can be clicked
+    for node in ("/layers.0/attn/norm/ReduceMean", "/output"):
+        page.mouse.click(*place(page, node))
+        assert names(page) == [node]
+        page.keyboard.press("Escape")  # which closes the panel, that would cover the last one
+        page.wait_for_function("() => document.querySelector('.wbg-panel').hidden")
+        page.keyboard.press("0")
+
+
 def test_noise_can_be_hidden_and_comes_back(page, tmp_path, real_model):
     show(page, tmp_path, wb.load(real_model("ppocr_det")))
     before = state(page, "v.scene.kind.length")
@@ -217,6 +240,54 @@ def test_overlay_legend_and_worst(page, tmp_path):
     page.get_by_label("Colour by").select_option("macs")
     assert "MACs" in legend.text_content()
     assert before > 20 < ink(page)
+
+
+def test_an_overlay_of_words_has_a_key_and_steps(page, tmp_path):
+    words = {"/layers.0/attn/Softmax": "second", "/mask/Mul": "first"}
+    show(page, tmp_path, graphs.transformer(60), overlay=words)
+    legend = page.locator(".wbg-legend")
+    assert "second (1)" in legend.text_content() and "first (1)" in legend.text_content()
+    button = page.get_by_role("button", name="Next", exact=True)
+    for node in ("/mask/Mul", "/layers.0/attn/Softmax", "/mask/Mul"):  # from top to bottom, and again
+        button.click()
+        page.wait_for_function(f"() => document.querySelector('.wbg-panel').textContent.includes({node!r})")
+        assert names(page) == [node]
+        assert f"Overlay{words[node]}" in page.locator(".wbg-panel").text_content()
+
+
+def test_colour_by_origin(page, tmp_path):
+    model = wb.load(graphs.transformer(60)).set_metadata(
+        "workbench.fusion", "softmax", node="/layers.0/attn/Softmax"
+    )
+    show(page, tmp_path, model)
+    page.get_by_label("Colour by").select_option("origin")
+    assert "fused: softmax" in page.locator(".wbg-legend").text_content()
+    page.get_by_role("button", name="Next", exact=True).click()
+    assert names(page) == ["/layers.0/attn/Softmax"]
+
+
+def test_differences_in_one_picture(page, tmp_path):
+    model = wb.load(graphs.transformer(60))
+    other = model.delete("/mask/Mul").rename_node("/output", "last")
+    view = wb.diff(model, other).view()
+    view.to_html(tmp_path / "diff.html")
+    view.close()
+    page.goto((tmp_path / "diff.html").as_uri())
+    page.wait_for_selector(READY)
+    legend = page.locator(".wbg-legend").text_content()
+    assert "− removed (1)" in legend and "→ renamed or moved (1)" in legend
+    button = page.get_by_role("button", name="Next", exact=True)
+    button.click()
+    page.locator(".wbg-panel", has_text="removed").wait_for()
+    assert names(page) == ["/mask/Mul"]
+    # the edges of the removed node are marked as removed, the one in their place as new
+    changes = state(page, "[...new Set(v.scene.pieceChange)].sort()")
+    assert changes == [0, 1, 2]
+    seen = []
+    while "last" not in seen and len(seen) < 9:
+        button.click()
+        seen.append(page.locator(".wbg-panel .name").text_content())
+    assert "node renamed: /output → last" in page.locator(".wbg-panel").text_content()
 
 
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])

@@ -136,6 +136,29 @@ def test_overlay_of_a_mapping(small):
         view.overlay(made, {"nope": 1})
 
 
+def test_overlay_of_words(small):
+    made = view.columns(small)
+    found = view.overlay(made, {"Clip": "late", "/block/Mul": "early"})
+    assert np.array_equal(found.values, [np.nan, 1, 0], equal_nan=True)
+    assert found.header() == {
+        "title": "value", "unit": "", "scale": "category", "note": "",
+        "categories": [["late", "", ""], ["early", "", ""]], "texts": {},
+    }  # fmt: skip
+
+
+def test_columns_tell_what_made_a_node(small):
+    assert "node.made" not in view.columns(small).arrays
+    edited = small.rename_node("Clip", "limit").set_metadata("workbench.fusion", "scale", node="/block/Mul")
+    made = view.columns(edited)
+    assert [made.header["made"][i] for i in made.arrays["node.made"]] == ["", "fused: scale", "renamed"]
+
+
+def test_scopes_that_are_set_come_first(small):
+    made = view.columns(small.set_scope(["Clip", "/block/Mul"], "head/last"))
+    assert made.header["scopes"] == [[-1, ""], [0, "block"], [1, "fc"], [0, "head"], [3, "last"]]
+    assert made.arrays["node.scope"].tolist() == [2, 4, 4]
+
+
 def test_overlay_of_a_profile_and_a_comparison(real_model):
     pytest.importorskip("onnxruntime")
     model = wb.load(real_model("residual_block"))

@@ -24,6 +24,7 @@ import onnx_ir as ir
 from ..errors import EditError, ModelError
 from ..model import Model
 from ..model.check import check_model
+from ..model.collection import paused
 from ..model.names import name_nodes
 from ..model.proto import skeleton
 from .base import Edit, Whole
@@ -96,6 +97,7 @@ class Version:
     Attributes:
         parent, edit: where it came from; None for the model that was loaded.
         log: the steps from the parent; none where the edit began a new line.
+        touched, retyped: nodes and values that the edit changed in their attributes, inputs or type.
         number: 0 for the model that was loaded, then counted.
     """
 
@@ -103,6 +105,8 @@ class Version:
         self.tree, self.line, self.parent, self.edit, self.log = tree, line, parent, edit, log
         self.children: list[Version] = []
         self.number = len(tree.versions)
+        self.touched: tuple[ir.Node, ...] = ()
+        self.retyped: tuple[ir.Value, ...] = ()
         self._model: weakref.ref[Model] | None = None
         tree.versions.append(self)
         if parent is not None:
@@ -149,6 +153,11 @@ def version_of(model: Model) -> Version:
 
 def apply(model: Model, edit: Edit) -> Model:
     """The model that an edit makes of another one; see ``Model.apply``."""
+    with paused():  # else now and then an edit waits for a search through the whole graph
+        return _apply(model, edit)
+
+
+def _apply(model: Model, edit: Edit) -> Model:
     version = version_of(model)
     if isinstance(edit, Whole):
         made = edit.replace(version.graph())
@@ -161,14 +170,19 @@ def apply(model: Model, edit: Edit) -> Model:
         new = Version(version.tree, line, version, edit, [])
     else:
         version.graph()
-        line, log = version.line, _steps(version.line.draft, edit)
+        line, (log, touched, retyped) = version.line, _steps(version.line.draft, edit)
         new = Version(version.tree, line, version, edit, log)
+        new.touched, new.retyped = touched, retyped
     line.at = new
     return version.tree.tell(new.model(model))
 
 
-def _steps(draft: Draft, edit: Edit) -> list[Any]:
-    """Let an edit take its steps on a draft, and check them; none of them stays when it is refused."""
+def _steps(draft: Draft, edit: Edit) -> tuple[list[Any], tuple[ir.Node, ...], tuple[ir.Value, ...]]:
+    """Let an edit take its steps on a draft, and check them; none of them stays when it is refused.
+
+    Returns:
+        (the steps, nodes that they changed, values whose type they changed).
+    """
     draft.start()
     if edit.typed:
         draft.types.know()
@@ -181,9 +195,9 @@ def _steps(draft: Draft, edit: Edit) -> list[Any]:
     except BaseException:
         draft.back()
         raise
-    log = draft.log
+    done = draft.log, tuple(draft.touched), tuple(draft.retyped)
     draft.start()
-    return log
+    return done
 
 
 class History:

@@ -33,8 +33,16 @@ KINDS: tuple[type[Edit], ...] = (
 )  # fmt: skip
 
 LATER: dict[str, tuple[str, str]] = {
+    "bypass_pair": ("workbench.tensorrt.fixes", "BypassPair"),
+    "cast_to_dequantize": ("workbench.tensorrt.fixes", "CastToDequantize"),
+    "convert_precision": ("workbench.precision", "ConvertPrecision"),
+    "dequantize_first": ("workbench.tensorrt.fixes", "DequantizeFirst"),
+    "fake_quantize": ("workbench.tensorrt.fixes", "FakeQuantize"),
+    "fold_node": ("workbench.tensorrt.fixes", "FoldNode"),
     "fuse_at": ("workbench.fusions.edit", "FuseAt"),
     "replace_nodes": ("workbench.fusions.nodes", "ReplaceNodes"),
+    "simulate_precision": ("workbench.precision", "SimulatePrecision"),
+    "take_branch": ("workbench.tensorrt.fixes", "TakeBranch"),
 }
 """Method of ``Model`` -> (module, class) of a kind of edit that is imported when it is first used.
 

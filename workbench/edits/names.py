@@ -150,7 +150,13 @@ class Names:
         names = self.values[graph] = {value.name or "": value for value in graph.inputs}
         names.update(graph.initializers)
         for node in graph:
-            self._enter(node, names)
+            if node.attributes:  # most nodes have none; this runs for every node before the first edit
+                self._enter(node, names)
+                continue
+            self.nodes[node.name or ""] = node
+            for value in node.outputs:
+                if value.name:
+                    names[value.name] = value
 
     def _enter(self, node: ir.Node, names: dict[str, ir.Value] | None = None) -> None:
         self.nodes[node.name or ""] = node

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from .changed import before_after
 from .compared import blame, error_by_depth, worst_tensors
+from .precision import precision_front
 from .profiled import roofline, time_by_layer, treemap
 
 __all__ = [
     "before_after",
     "blame",
     "error_by_depth",
+    "precision_front",
     "roofline",
     "time_by_layer",
     "treemap",

@@ -37,7 +37,8 @@ def before_after(before: Profile, after: Profile, n: int = 12, *, theme: str = "
     space = _GAP / (upper + lower + _GAP)
     grid = make_subplots(rows=2, cols=1, row_heights=[upper, lower], vertical_spacing=space, figure=figure)
     _operators(grid, drawn, sums, (before, after))
-    _deltas(grid, drawn, changes)
+    known = not math.isnan(before.noise + after.noise)
+    _deltas(grid, drawn, changes, "within the noise" if known else "noise not known")
     second = grid.layout.legend.to_plotly_json() | {
         "y": grid.layout.yaxis2.domain[1] + 8 / (upper + lower + _GAP)
     }
@@ -100,7 +101,7 @@ def _operators(
     )
 
 
-def _deltas(figure: go.Figure, drawn: Style, changes: list[dict[str, Any]]) -> None:
+def _deltas(figure: go.Figure, drawn: Style, changes: list[dict[str, Any]], unclear: str) -> None:
     for status in [*_STATUS, "same"]:
         mine = [i for i, row in enumerate(changes) if row["status"] == status]
         if mine:
@@ -110,7 +111,7 @@ def _deltas(figure: go.Figure, drawn: Style, changes: list[dict[str, Any]]) -> N
                 orientation="h",
                 hoverinfo="text",
                 width=0.6,
-                name="within the noise" if status == "same" else status,
+                name=unclear if status == "same" else status,
                 marker={"color": drawn.palette[_STATUS[status]] if status in _STATUS else drawn.other},
                 hovertext=[_hover(changes[i]) for i in mine],
                 legend="legend2",

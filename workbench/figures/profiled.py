@@ -30,7 +30,9 @@ def time_by_layer(profile: Profile, *, theme: str = "light") -> go.Figure:
         return drawn.says(title, _NOTHING)
     colours = _colours(profile, drawn)
     bars = _bars(table)
-    note = f"{len(table):,} layers, {profile.sum_ms:.4g} ms together; a whole run takes {profile.latency_ms:.4g} ms"
+    note = f"{len(table):,} layers, {profile.sum_ms:.4g} ms together"
+    if not math.isnan(profile.latency_ms):
+        note += f"; a whole run takes {profile.latency_ms:.4g} ms"
     figure = drawn.figure(title, note=note, barmode="overlay", bargap=0.12)
     for op_type in [*colours, _OTHER]:
         mine = [i for i, bar in enumerate(bars) if _group(bar["op_type"], colours) == op_type]
@@ -51,7 +53,12 @@ def time_by_layer(profile: Profile, *, theme: str = "light") -> go.Figure:
         "tickangle": -45,
     }
     figure.update_layout(
-        xaxis=drawn.axis("" if few else "executed layer, in order", showgrid=False, **(ticks if few else {})),
+        xaxis=drawn.axis(
+            "" if few else "executed layer, in order",
+            showgrid=False,
+            range=[-0.6, len(bars) - 0.4],
+            **(ticks if few else {}),
+        ),
         yaxis=drawn.axis("ms", rangemode="tozero"),
     )
     return figure
@@ -138,8 +145,9 @@ def roofline(profile: Profile, *, theme: str = "light") -> go.Figure:
     )
     figure = drawn.figure(title, height=520, note=note or "area: time")
     x, y = rows["intensity"], 2 * rows["macs"] / rows["ms"] / 1e6  # GFLOP/s
-    int8 = profile.peaks.int8_ops if rows["op_type"].str.contains("Integer|QLinear|Quant").any() else 0.0
-    tops = [(profile.peaks.flops / 1e9, "float32")] + ([(int8 / 1e9, "int8")] if int8 else [])
+    tops = _tops(profile, rows)
+    if not tops:
+        return drawn.says(title, "The GPU's peaks are not known: give gpu= a name or wb.tensorrt.Gpu(...).")
     ends = (10.0 ** math.floor(math.log10(x.min() / 2)), 10.0 ** math.ceil(math.log10(x.max() * 3)))
     bottom = 10.0 ** math.floor(math.log10(y.min() / 1.5))
     _roof(figure, drawn, profile.peaks.bytes_per_s / 1e9, tops, ends)
@@ -171,6 +179,16 @@ def roofline(profile: Profile, *, theme: str = "light") -> go.Figure:
 
 
 _OTHER = "other"
+
+
+def _tops(profile: Profile, rows: pd.DataFrame) -> list[tuple[float, str]]:
+    """Peaks in 10⁹ operations per second with their names: an engine's GPU has one for each precision."""
+    peaks: Any = profile.peaks
+    if "math" in rows:
+        rates = {str(kind): peaks.rate(kind) / 1e9 for kind in rows["math"].unique()} if peaks else {}
+        return sorted((rate, kind) for kind, rate in rates.items() if not math.isnan(rate))
+    int8 = peaks.int8_ops if rows["op_type"].str.contains("Integer|QLinear|Quant").any() else 0.0
+    return [(peaks.flops / 1e9, "float32")] + ([(int8 / 1e9, "int8")] if int8 else [])
 
 
 def _colours(profile: Profile, drawn: Style) -> dict[str, str]:
@@ -259,7 +277,7 @@ def _roof(
             xanchor="right",
             yanchor="bottom",
             showarrow=False,
-            text=f"{kind} peak {engineering(peak * 1e9, 'FLOP/s' if kind == 'float32' else 'OP/s')}",
+            text=f"{kind} peak {engineering(peak * 1e9, 'OP/s' if 'int' in kind.lower() else 'FLOP/s')}",
             font={"size": 12, "color": drawn.dim},
         )
     figure.add_annotation(
@@ -268,7 +286,7 @@ def _roof(
         xanchor="left",
         yanchor="top",
         showarrow=False,
-        text=f"memory {bandwidth:.3g} GB/s",
+        text=f"memory {engineering(bandwidth * 1e9, 'B/s')}",
         font={"size": 12, "color": drawn.dim},
         xshift=24,
     )

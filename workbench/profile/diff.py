@@ -49,7 +49,7 @@ def profile_diff(a: Profile, b: Profile) -> pd.DataFrame:
                 f"profile_diff: got {type(given).__name__}, expected two profiles made by workbench.profile"
             )
     sides = (_rows(a), _rows(b))
-    rows = [_row(group, sides, (a, b)) for group in _groups(sides)]
+    rows = [_row(group, sides, (a, b)) for group in groups(sides)]
     rows.sort(key=lambda row: -abs(row["delta_ms"]))
     frame = pd.DataFrame(rows, columns=list(_COLUMNS)).set_index("layer")
     frame.attrs = {
@@ -64,8 +64,11 @@ def _rows(profile: Profile) -> list[dict[str, Any]]:
     return profile.table.reset_index().to_dict("records")
 
 
-def _groups(sides: tuple[list[dict], list[dict]]) -> list[list[Layer]]:
-    """Groups of layers that do the same work."""
+def groups(sides: tuple[list[dict], list[dict]]) -> list[list[Layer]]:
+    """Groups of layers that do the same work, as (0 for a, 1 for b; index of the row).
+
+    A row is a dict with ``layer`` (its name), ``origins`` (nodes of the very first model) and ``joined``.
+    """
     leader: dict[Layer, Layer] = {(s, i): (s, i) for s in (0, 1) for i in range(len(sides[s]))}
 
     def top(layer: Layer) -> Layer:

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from .columns import (
-    ACTIVATION,
-    INPUT,
-    WEIGHT,
-    Columns,
-    attribute_text,
-    columns,
-    held,
-    shape_text,
-    shapes,
-    unpack,
-)
+from .build import ACTIVATION, INPUT, WEIGHT, attribute_text, held, shape_text
+from .columns import Columns, columns, shapes, unpack
+from .merged import kept, merged
 from .overlay import Overlay, overlay
+from .patch import patch, patched
 
 __all__ = [
     "ACTIVATION",
@@ -25,7 +17,11 @@ __all__ = [
     "attribute_text",
     "columns",
     "held",
+    "kept",
+    "merged",
     "overlay",
+    "patch",
+    "patched",
     "shape_text",
     "shapes",
     "unpack",

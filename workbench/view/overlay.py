@@ -1,10 +1,10 @@
-"""Numbers that colour the nodes of a graph: a Profile's times, a Comparison's errors, or any mapping."""
+"""What colours the nodes of a graph: a Profile's times, a Comparison's errors, any mapping to numbers or words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,8 +21,11 @@ class Overlay:
     """One number per node of the columns (NaN: none) to colour them by.
 
     Attributes:
-        scale: ``linear`` or ``log``; larger is worse (or more) in both.
+        scale: ``linear`` or ``log``, larger is worse (or more) in both; or ``category``: a value is a place in
+            ``categories``.
         note: what could not be joined to a node, or ``''``.
+        categories: name, colour (``#rrggbb``, or ``''`` to have one chosen) and a sign that stands before a label.
+        texts: more words on some of the nodes, by their number.
     """
 
     title: str
@@ -30,17 +33,24 @@ class Overlay:
     values: np.ndarray
     scale: str = "linear"
     note: str = ""
+    categories: tuple[tuple[str, str, str], ...] = ()
+    texts: Mapping[int, str] = field(default_factory=dict)
 
-    def header(self) -> dict[str, str]:
+    def header(self) -> dict[str, Any]:
         """All but the numbers."""
-        return {"title": self.title, "unit": self.unit, "scale": self.scale, "note": self.note}
+        found: dict[str, Any] = {
+            "title": self.title, "unit": self.unit, "scale": self.scale, "note": self.note
+        }  # fmt: skip
+        if self.scale == "category":
+            found["categories"] = [list(row) for row in self.categories]
+            found["texts"] = {str(index): text for index, text in self.texts.items()}
+        return found
 
 
-def overlay(
-    made: Columns, source: Profile | Comparison | Mapping[str, float], local: bool = False
-) -> Overlay:
+def overlay(made: Columns, source: Profile | Comparison | Mapping[str, Any], local: bool = False) -> Overlay:
     """Numbers from a Profile (ms; a layer's time goes to its nodes in equal parts), a Comparison (relative
-    error of a node's outputs: noise over signal, 0 exact), or a mapping of node names (also a pandas Series).
+    error of a node's outputs: noise over signal, 0 exact), or a mapping of node names to numbers or to words
+    (also a pandas Series); each word gets a colour of its own.
 
     Raises:
         NotInModelError: the mapping names what the model does not have.
@@ -49,7 +59,7 @@ def overlay(
         return _time(made, source)  # type: ignore[arg-type]
     if hasattr(source, "first_divergence"):
         return _error(made, source, local)  # type: ignore[arg-type]
-    numbers = dict(source.items())
+    numbers: dict[str, Any] = dict(source.items())
     at = {name: index for index, name in enumerate(made.header["nodes"])}
     unknown = [str(name) for name in numbers if name not in at]
     if unknown:
@@ -58,9 +68,13 @@ def overlay(
             "name nodes as Model.nodes does"
         )
     values = np.full(len(at), np.nan)
+    title = str(getattr(source, "name", None) or "value")
+    words = list(dict.fromkeys(word for word in numbers.values() if isinstance(word, str)))
     for name, number in numbers.items():
-        values[at[name]] = number
-    return Overlay(str(getattr(source, "name", None) or "value"), "", values)
+        values[at[name]] = words.index(str(number)) if words else number
+    if words:
+        return Overlay(title, "", values, "category", categories=tuple((word, "", "") for word in words))
+    return Overlay(title, "", values)
 
 
 def _time(made: Columns, profile: Profile) -> Overlay:

@@ -33,7 +33,7 @@ AT_ONCE = 400
 """Nodes up to which shapes are inferred before the first picture; beyond, after it."""
 PART = 32 << 20
 """Bytes of columns in one message."""
-OVERLAYS = ("op", "dtype", "macs", "bytes")
+OVERLAYS = ("op", "dtype", "macs", "bytes", "origin")
 HIDE = ("identity", "shape")
 
 
@@ -42,9 +42,9 @@ class GraphView(anywidget.AnyWidget):
 
     Args:
         model: a Model, or what ``wb.load`` takes.
-        overlay: what colours the nodes: ``"op"``, ``"dtype"``, ``"macs"``, ``"bytes"``, a Profile (time), a
-            Comparison (error; ``local=True`` for what a layer itself adds), or a mapping of node names to
-            numbers.
+        overlay: what colours the nodes: ``"op"``, ``"dtype"``, ``"macs"``, ``"bytes"``, ``"origin"`` (which fusion,
+            plugin or edit made a node), a Profile (time), a Comparison (error; ``local=True`` for what a layer
+            itself adds), or a mapping of node names to numbers or to words.
         hide: noise to leave out: ``"identity"`` (Identity, Dropout), ``"shape"`` (arithmetic on shapes alone);
             True for both.
         height: of the view, in pixels or as CSS.
@@ -73,7 +73,7 @@ class GraphView(anywidget.AnyWidget):
         self,
         model: Any,
         *,
-        overlay: str | Profile | Comparison | Mapping[str, float] = "op",
+        overlay: str | Profile | Comparison | Mapping[str, Any] = "op",
         local: bool = False,
         hide: bool | Iterable[str] = (),
         height: int | str = 620,
@@ -93,7 +93,7 @@ class GraphView(anywidget.AnyWidget):
 
     @traitlets.observe("model")
     def _show(self, change: Any) -> None:
-        self._columns = view.columns(change.new, infer=len(change.new.ir.graph) <= AT_ONCE)
+        self._columns = self._made(change.new, len(change.new.ir.graph) <= AT_ONCE)
         self._names = set(self._columns.header["nodes"])
         self._packed = self._columns.pack()
         self._drawn = None
@@ -114,7 +114,7 @@ class GraphView(anywidget.AnyWidget):
         return list(proposal.value)
 
     def overlay(
-        self, source: str | Profile | Comparison | Mapping[str, float] = "op", *, local: bool = False
+        self, source: str | Profile | Comparison | Mapping[str, Any] = "op", *, local: bool = False
     ) -> GraphView:
         """Colour the nodes by something else (see the class); returns the view."""
         if isinstance(source, str):
@@ -125,13 +125,20 @@ class GraphView(anywidget.AnyWidget):
                 )
             self._color = source
             return self
-        made = view.overlay(self._columns, source, local)
+        self._lay(view.overlay(self._columns, source, local))
+        return self
+
+    def _made(self, model: Model, infer: bool) -> view.Columns:
+        """What is drawn of a model."""
+        return view.columns(model, infer=infer)
+
+    def _lay(self, made: view.Overlay) -> None:
+        """Colour by an overlay."""
         with self.hold_trait_notifications():
             self._overlay = made.header()
             self._values = made.values.astype("<f8").tobytes()
             self._color = "values"
         self._drawn = None
-        return self
 
     def hide(self, what: bool | Iterable[str] = True) -> GraphView:
         """Leave noise out of the picture, or show it again with ``hide(False)``; returns the view."""
@@ -146,7 +153,7 @@ class GraphView(anywidget.AnyWidget):
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Write one self-contained interactive page (to look at; it needs no network); returns its path."""
-        full = view.columns(self.model)
+        full = self._made(self.model, True)
         return page.write(Path(path), full.pack(), BUNDLE.read_text("utf-8"), self._state())
 
     def _state(self) -> dict[str, Any]:
@@ -168,7 +175,7 @@ class GraphView(anywidget.AnyWidget):
     def _svg(self) -> str:
         if self._drawn is None:
             numbers = np.frombuffer(self._values, "<f8") if self._color == "values" else None
-            self._drawn = picture.svg(self._columns, numbers)
+            self._drawn = picture.svg(self._columns, numbers, self._overlay.get("categories", ()))
         return self._drawn
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:

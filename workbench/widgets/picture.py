@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from statistics import median
 
@@ -21,21 +22,23 @@ STYLE = """
 """
 
 
-def svg(made: Columns, numbers: np.ndarray | None = None) -> str:
+def svg(made: Columns, numbers: np.ndarray | None = None, categories: Sequence[Sequence[str]] = ()) -> str:
     """The picture.
 
     Args:
         made: columns of the model.
         numbers: an overlay, one per node; written below a box's name (the largest of its nodes).
+        categories: name, colour and sign of what the numbers stand for: a box has the first that a node of it has.
     """
     boxes, labels, left = _boxes(made)
     edges = _edges(made, boxes)
     layer = _layers(edges, len(labels))
     x = _columns(edges, layer)
     values: dict[int, float] = {}
+    pick = min if categories else max
     for index, box in enumerate(boxes if numbers is not None else ()):
         if box >= 0 and numbers is not None and not np.isnan(numbers[index]):
-            values[box] = max(values.get(box, -np.inf), float(numbers[index]))
+            values[box] = pick(values.get(box, float(numbers[index])), float(numbers[index]))
     width = max(x, default=0) + WIDE + 2 * GAP
     height = (max(layer, default=-1) + 1) * (TALL + RISE) + GAP + (20 if left else 0)
     parts = [f'<rect class="g" width="{width:.0f}" height="{height}" rx="6"/>']
@@ -53,8 +56,13 @@ def svg(made: Columns, numbers: np.ndarray | None = None) -> str:
     for index, (name, below) in enumerate(labels):
         left_edge, top = x[index] + GAP, GAP + layer[index] * (TALL + RISE)
         note = f"{values[index]:.3g}" if index in values else below
+        frame = ""
+        if categories and index in values:
+            word, color, sign = categories[int(values[index])]
+            name, note = f"{sign} {name}".strip(), word
+            frame = f' style="stroke:{color};stroke-width:3"' if color else ""
         parts.append(
-            f'<rect class="b" x="{left_edge:.0f}" y="{top}" width="{WIDE}" height="{TALL}" rx="5"/>'
+            f'<rect class="b" x="{left_edge:.0f}" y="{top}" width="{WIDE}" height="{TALL}" rx="5"{frame}/>'
             f'<text class="n" x="{left_edge + 8:.0f}" y="{top + (13 if note else 19)}">{_short(name, 17)}</text>'
             f'<text class="s" x="{left_edge + 8:.0f}" y="{top + 25}">{_short(note, 21)}</text>'
         )

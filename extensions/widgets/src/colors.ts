@@ -57,17 +57,18 @@ export interface Theme {
   boxLine: string;
   accent: string;
   into: string;
-  out: string;
+  out: string; // also edges that a diff has removed
+  added: string;
   missing: string;
 }
 
 export const LIGHT: Theme = {
   dark: false, back: "#ffffff", surface: "#ffffff", ink: "#1d2329", muted: "#59636e", edge: "#a3adb8", halo: "#ffffff",
-  box: "rgba(40,70,110,0.045)", boxLine: "rgba(40,70,110,0.20)", accent: "#0a66d0", into: "#0a66d0", out: "#b24a12",
+  box: "rgba(40,70,110,0.045)", boxLine: "rgba(40,70,110,0.20)", accent: "#0a66d0", into: "#0a66d0", out: "#b24a12", added: "#17745a",
   missing: "#b9c0c8",
 };
 export const DARK: Theme = {
   dark: true, back: "#111418", surface: "#1c2128", ink: "#e8ecf1", muted: "#a0abb7", edge: "#59646f", halo: "#111418",
-  box: "rgba(150,185,230,0.055)", boxLine: "rgba(150,185,230,0.22)", accent: "#62a8ff", into: "#62a8ff", out: "#f0925a",
+  box: "rgba(150,185,230,0.055)", boxLine: "rgba(150,185,230,0.22)", accent: "#62a8ff", into: "#62a8ff", out: "#f0925a", added: "#4cc9a0",
   missing: "#3a424b",
 };

@@ -21,6 +21,7 @@ export interface Header {
   dtypes: string[];
   scopes: [number, string][];
   graphs: GraphRow[];
+  made?: string[];
 }
 
 type Column = Int32Array | Uint8Array | Float64Array;
@@ -57,6 +58,10 @@ export class Data {
   shape: Int32Array;
   macs?: Float64Array;
   bytes?: Float64Array;
+  /** where a node comes from (a fusion, a plugin): a place in head.made; there if any node does */
+  readonly made?: Int32Array;
+  /** of each entry of `ins`, in a diff: 1 added, 2 removed */
+  readonly change?: Uint8Array;
   /** nodes that read a tensor */
   readonly useStart: Int32Array;
   readonly uses: Int32Array;
@@ -77,6 +82,8 @@ export class Data {
     [this.producer, this.dtype, this.shape] = [c["tensor.producer"], c["tensor.dtype"], c["tensor.shape"]];
     this.macs = columns["node.macs"] as Float64Array | undefined;
     this.bytes = columns["node.bytes"] as Float64Array | undefined;
+    this.made = c["node.made"];
+    this.change = columns["edge.change"] as Uint8Array | undefined;
     const start = new Int32Array(this.head.tensors.length + 1);
     for (const t of this.ins) if (t >= 0) start[t + 1]++;
     for (let t = 0; t < start.length - 1; t++) start[t + 1] += start[t];

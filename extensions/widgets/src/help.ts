@@ -6,7 +6,7 @@ const KEYS: [string, string][] = [
   ["Enter, double click", "open a body, expand a module"], ["Backspace", "collapse the module of the selection"],
   ["Shift+drag", "select a rectangle"], ["Ctrl+click", "add to the selection"],
   ["A · D · P · S", "ancestors · descendants · path between two · same operator"],
-  ["W · H", "highest value of the overlay · hide noise"], ["Esc", "clear"],
+  ["W · H · L", "step through what is marked, the highest value first · hide noise · columns"], ["Esc", "clear"],
 ];
 
 export function help(root: HTMLElement) {

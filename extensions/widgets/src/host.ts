@@ -3,8 +3,10 @@
 export interface OverlayHeader {
   title: string;
   unit: string;
-  scale: "linear" | "log";
+  scale: "linear" | "log" | "category";
   note: string;
+  categories?: [name: string, color: string, mark: string][]; // numbers are places in it
+  texts?: Record<number, string>; // more on some nodes
 }
 
 export interface State {

@@ -4,7 +4,10 @@
 // 3. a tensor that spans layers gets ONE lane (a chain of dummies) that all its consumers share, so that a mask read
 // by every layer costs one dummy per layer; 4. barycentre sweeps reduce crossings; 5. segments are aligned into
 // straight blocks, the longest path of the graph (the trunk) first, and blocks are moved towards their neighbours
-// until they rest. Iterative throughout, typed arrays, no randomness.
+// until they rest; 6. route.ts gives heights, columns and the pieces of the edges. Iterative throughout, typed arrays,
+// no randomness.
+import { route, steps } from "./route";
+import { bounds, columnsOf } from "./wrap";
 
 export interface LevelInput {
   n: number;
@@ -13,12 +16,17 @@ export interface LevelInput {
   src: Int32Array; // per tensor: producing item
   start: Int32Array; // per tensor: where its consumers start in dst
   dst: Int32Array;
-  hint?: Float32Array; // earlier x of each item (NaN: new), so that what did not change keeps its order
+  hint?: Float32Array; // earlier hint of each item (NaN: new), so that what did not change keeps its order
+  columns?: Float32Array; // earlier column of each item (NaN: new): given, a tall drawing goes on in further columns
+  scope?: Int32Array; // with columns, per item: its module, for breaks between modules
+  parents?: Int32Array; // of each module the one around it, which has a lower number
 }
 
 export interface LevelOutput {
   x: Float32Array; // centre
+  hint: Float32Array; // x in its own column: the hint for a later layout
   y: Float32Array; // top
+  column: Int32Array; // of each item, 0 where the drawing is in one piece
   width: number;
   height: number;
   pieceStart: Int32Array; // per tensor: where its pieces start
@@ -32,10 +40,9 @@ export interface LevelOutput {
 export const PAD = 18; // around what is inside an opened node
 export const HEAD = 34; // room for its title
 const GAP = 22; // between nodes
-const LANE = 12; // between lanes
-const RISE = 40; // between layers
+export const LANE = 12; // between lanes
 
-interface Work {
+export interface Work {
   n: number; // items
   v: number; // items and dummies
   layer: Int32Array;
@@ -396,15 +403,15 @@ function transpose(g: Work, rounds: number) {
 }
 
 /** For each vertex the one below that it is aligned with, or -1: the trunk first, then lanes, then long paths (as far
- * as `straight` goes: 0 the trunk alone, 1 lanes too, 2 everything). */
-function align(g: Work, straight: number): Int32Array {
+ * as `straight` goes: 0 the trunk alone, 1 lanes too, 2 everything). Each column is for itself. */
+function align(g: Work, straight: number, column: Int32Array): Int32Array {
   const { v, n, down, downStart, rank, pos, layer } = g;
   const below = new Int32Array(v).fill(-1);
   const above = new Int32Array(v).fill(-1);
   const uppers: number[][] = Array.from({ length: g.layers }, () => []);
   const lowers: number[][] = Array.from({ length: g.layers }, () => []);
   const tie = (a: number, b: number) => {
-    if (below[a] >= 0 || above[b] >= 0) return;
+    if (below[a] >= 0 || above[b] >= 0 || column[layer[a]] !== column[layer[b]]) return;
     const up = uppers[layer[a]];
     const low = lowers[layer[a]];
     let lo = 0;
@@ -458,9 +465,9 @@ function align(g: Work, straight: number): Int32Array {
 }
 
 /** x of every vertex: blocks of aligned vertices, moved to the median of their neighbours as far as there is room. */
-function place(g: Work, straight: number): Float32Array {
+function place(g: Work, straight: number, column: Int32Array): Float32Array {
   const { v, order, layer, layerStart, pos, w, n, up, upStart, down, downStart } = g;
-  const below = align(g, straight);
+  const below = align(g, straight, column);
   const block = new Int32Array(v).fill(-1);
   const starts: number[] = [];
   const members = new Int32Array(v);
@@ -528,8 +535,11 @@ function place(g: Work, straight: number): Float32Array {
       near.length = 0;
       for (let i = starts[b]; i < starts[b + 1] && near.length < 400; i++) {
         const u = members[i];
-        for (let k = upStart[u]; k < upStart[u + 1]; k++) if (block[up[k]] !== b) near.push(x[block[up[k]]]);
-        for (let k = downStart[u]; k < downStart[u + 1]; k++) if (block[down[k]] !== b) near.push(x[block[down[k]]]);
+        const c = column[layer[u]];
+        for (let k = upStart[u]; k < upStart[u + 1]; k++)
+          if (block[up[k]] !== b && column[layer[up[k]]] === c) near.push(x[block[up[k]]]);
+        for (let k = downStart[u]; k < downStart[u + 1]; k++)
+          if (block[down[k]] !== b && column[layer[down[k]]] === c) near.push(x[block[down[k]]]);
       }
       wish[b] = near.length ? median(near) : x[b];
     }
@@ -542,28 +552,23 @@ function place(g: Work, straight: number): Float32Array {
   return out;
 }
 
-/** Straight blocks that interlock make a drawing wide: then fewer are kept straight. */
-function narrowest(g: Work): Float32Array {
-  let need = 0;
+/** Straight blocks that interlock make a drawing wide: then, in that column, fewer are kept straight. */
+function narrowest(g: Work, column: Int32Array): Float32Array {
+  const best = place(g, 2, column);
+  let [least, most] = bounds(g, best, column);
+  const need = least.map(() => 0);
   for (let l = 0, sum = 0; l < g.layers; l++, sum = 0) {
     for (let i = g.layerStart[l]; i < g.layerStart[l + 1]; i++) sum += g.w[g.order[i]] + (g.order[i] < g.n ? GAP : LANE);
-    need = Math.max(need, sum);
+    need[column[l]] = Math.max(need[column[l]], sum);
   }
-  let best = place(g, 2);
-  for (let straight = 1; straight >= 0 && extent(g, best) > 1.15 * need; straight--) {
-    const other = place(g, straight);
-    if (extent(g, other) < 0.75 * extent(g, best)) best = other;
+  for (let straight = 1; straight >= 0 && least.some((x, c) => most[c] - x > 1.15 * need[c]); straight--) {
+    const other = place(g, straight, column);
+    const [low, high] = bounds(g, other, column);
+    const better = least.map((x, c) => Number(most[c] - x > 1.15 * need[c] && high[c] - low[c] < 0.75 * (most[c] - x)));
+    for (let u = 0; u < g.v; u++) if (better[column[g.layer[u]]]) best[u] = other[u];
+    [least, most] = bounds(g, best, column);
   }
   return best;
-}
-
-function extent(g: Work, x: Float32Array): number {
-  let [least, most] = [Infinity, -Infinity];
-  for (let u = 0; u < g.v; u++) {
-    least = Math.min(least, x[u] - g.w[u] / 2);
-    most = Math.max(most, x[u] + g.w[u] / 2);
-  }
-  return most - least;
 }
 
 function median(list: number[]): number {
@@ -602,80 +607,11 @@ export function layout(input: LevelInput): LevelOutput {
   const g = expand(input, back, layer, rank, cut);
   initial(g, input.hint);
   const crossed = reduceCrossings(g, g.v < 6000 ? 32 : g.v < 60000 ? 8 : 4);
-  const vx = n ? narrowest(g) : new Float32Array(0);
-  return route(input, g, back, cut, vx, crossed);
-}
-
-function route(
-  input: LevelInput, g: Work, back: Uint8Array, cut: Uint8Array, vx: Float32Array, crossed: number,
-): LevelOutput {
-  const { n, w, h, src, start, dst } = input;
-  let least = Infinity;
-  let most = -Infinity;
-  for (let u = 0; u < g.v; u++) {
-    least = Math.min(least, vx[u] - g.w[u] / 2);
-    most = Math.max(most, vx[u] + g.w[u] / 2);
+  let column: Int32Array = new Int32Array(g.layers);
+  let vx = n ? narrowest(g, column) : new Float32Array(0);
+  if (input.columns && n) {
+    column = columnsOf(input, g, back, vx, steps(g, input.h, vx, column)[1]);
+    if (column[g.layers - 1]) vx = narrowest(g, column);
   }
-  if (!n) least = most = 0;
-  for (let u = 0; u < g.v; u++) vx[u] -= least;
-  const tall = new Float32Array(g.layers);
-  const reach = new Float32Array(g.layers);
-  for (let u = 0; u < n; u++) tall[g.layer[u]] = Math.max(tall[g.layer[u]], h[u]);
-  for (let u = 0; u < g.v; u++)
-    for (let k = g.downStart[u]; k < g.downStart[u + 1]; k++)
-      reach[g.layer[u]] = Math.max(reach[g.layer[u]], Math.abs(vx[u] - vx[g.down[k]]));
-  const top = new Float32Array(g.layers + 1);
-  for (let l = 0; l < g.layers; l++) top[l + 1] = top[l] + tall[l] + RISE + Math.min(80, reach[l] * 0.06);
-  const bottom = (l: number) => top[l] + tall[l];
-  const y = new Float32Array(n);
-  for (let u = 0; u < n; u++) y[u] = top[g.layer[u]];
-  const pieces: number[] = [];
-  const ends: number[] = [];
-  const pieceStart = new Int32Array(src.length + 1);
-  const piece = (x0: number, y0: number, x1: number, y1: number, end: number) => {
-    pieces.push(x0, y0, x1, y1);
-    ends.push(end);
-  };
-  const port = (u: number, x: number) => {
-    const half = Math.max(0, w[u] / 2 - 10);
-    return Math.max(vx[u] - half, Math.min(vx[u] + half, x));
-  };
-  for (let t = 0; t < src.length; t++) {
-    const u = src[t];
-    const base = g.layer[u] + 1;
-    const low = y[u] + h[u];
-    const f = g.first[t];
-    if (f >= 0) {
-      const px = port(u, vx[f]);
-      piece(px, low, vx[f], top[base], -1);
-      for (let l = base, from = base; l <= g.last[t]; l++) {
-        const d = f + l - base;
-        if (l < g.last[t] && vx[d + 1] === vx[d]) continue;
-        piece(vx[d], top[from], vx[d], bottom(l), -1);
-        if (l < g.last[t]) piece(vx[d], bottom(l), vx[d + 1], top[l + 1], -1);
-        from = l + 1;
-      }
-    }
-    for (let e = start[t]; e < start[t + 1]; e++) {
-      const to = dst[e];
-      const l = g.layer[to];
-      if (back[e] || (cut[t] && l > base)) {
-        const px = port(u, vx[to]);
-        piece(px, low, px, low + 14, -1);
-        piece(port(to, vx[u]), y[to] - 14, port(to, vx[u]), y[to], e);
-      } else if (l === base || f < 0) {
-        const tx = port(to, vx[u]);
-        piece(port(u, tx), low, tx, y[to], e);
-      } else {
-        const d = f + l - 1 - base;
-        piece(vx[d], bottom(l - 1), port(to, vx[d]), y[to], e);
-      }
-    }
-    pieceStart[t + 1] = ends.length;
-  }
-  return {
-    x: vx.slice(0, n), y, width: most - least, height: g.layers ? bottom(g.layers - 1) : 0, pieceStart,
-    pieces: Float32Array.from(pieces), pieceEnd: Int32Array.from(ends), layers: g.layers, dummies: g.v - n,
-    crossings: crossed,
-  };
+  return route(input, g, back, cut, vx, crossed, column);
 }

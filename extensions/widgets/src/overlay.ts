@@ -2,30 +2,34 @@
 import { FAMILIES, familyColor, familyOf, LIST, ramp, type Theme } from "./colors";
 import type { Data } from "./data";
 import { count, el, number } from "./dom";
-import type { State } from "./host";
+import type { OverlayHeader, State } from "./host";
 import { type Scene } from "./scene";
 
 export interface Coloring {
   color(item: number): string;
   legend(scene: Scene): HTMLElement;
-  /** number of a node, for the hover card and "worst"; undefined: categories */
-  value?: (node: number) => number;
-  show?: (value: number) => string;
-  note: string;
+  /** what the overlay says of a node, for the hover card and the inspector */
+  words(node: number): string;
+  /** nodes to step through: the highest value first, or what differs, from top to bottom */
+  targets?: () => number[];
+  /** sign before an item's label, so that colour is not all that tells */
+  mark?: (item: number) => string;
 }
 
 export const OVERLAYS: [string, string][] = [
-  ["op", "Operator"], ["dtype", "Data type"], ["macs", "MACs"], ["bytes", "Bytes moved"],
+  ["op", "Operator"], ["dtype", "Data type"], ["macs", "MACs"], ["bytes", "Bytes moved"], ["origin", "Origin"],
 ];
 
 export function coloring(data: Data, scene: Scene, state: State, theme: Theme): Coloring {
   if (state.overlay === "values" && state.values) {
     const { header, numbers } = state.values;
+    if (header.categories) return marked(scene, theme, numbers, header);
     return numeric(scene, theme, numbers, header.title, header.unit, header.scale, header.note);
   }
   if (state.overlay === "macs" && data.macs) return numeric(scene, theme, data.macs, "MACs", "", "log", "");
   if (state.overlay === "bytes" && data.bytes) return numeric(scene, theme, data.bytes, "Bytes moved", "B", "log", "");
   if (state.overlay === "dtype") return byType(data, scene, theme);
+  if (state.overlay === "origin" && data.made) return byOrigin(data, scene, theme);
   return byOperator(data, scene, theme);
 }
 
@@ -43,7 +47,7 @@ function categories(
     return nodes.length ? color(most(nodes.slice(0, 200).map(of))) : theme.missing;
   });
   return {
-    color: (i) => colors[i], note: "",
+    color: (i) => colors[i], words: () => "",
     legend: () => {
       const present = new Set<string>();
       for (let n = 0; n < scene.data.nodes; n++) present.add(of(n));
@@ -66,6 +70,41 @@ function byType(data: Data, scene: Scene, theme: Theme): Coloring {
   return categories(scene, theme, "Data type of the first output", of, color);
 }
 
+function byOrigin(data: Data, scene: Scene, theme: Theme): Coloring {
+  const rows = data.head.made!;
+  const of = (n: number) => rows[data.made![n]] || "as in the file";
+  const color = (name: string) => (rows.includes(name) ? LIST[(rows.indexOf(name) + LIST.length - 1) % LIST.length] : theme.missing);
+  return {
+    ...categories(scene, theme, "Origin", of, color), words: of,
+    targets: () => downwards(scene, (n) => data.made![n] > 0),
+  };
+}
+
+/** Nodes of a kind from top to bottom. */
+function downwards(scene: Scene, wanted: (node: number) => boolean): number[] {
+  const y = (n: number) => (scene.itemOf[n] < 0 ? Infinity : scene.y[scene.itemOf[n]]);
+  return Array.from({ length: scene.data.nodes }, (_, n) => n).filter(wanted).sort((a, b) => y(a) - y(b) || a - b);
+}
+
+/** Categories that Python names, each with a sign; the first of them that a folded module has is shown for it. */
+function marked(scene: Scene, theme: Theme, numbers: Float64Array, header: OverlayHeader): Coloring {
+  const rows = header.categories!;
+  const counts = rows.map((_, k) => numbers.reduce((sum, v) => sum + Number(v === k), 0));
+  const first = scene.kind.map((_, i) => scene.nodesOf(i).reduce((least, n) => Math.min(least, numbers[n] >= 0 ? numbers[n] : Infinity), Infinity));
+  const colors = rows.map(([, color], k) => color || LIST[k % LIST.length]);
+  return {
+    color: (i) => colors[first[i]] ?? theme.missing, mark: (i) => rows[first[i]]?.[2] ?? "",
+    words: (n) => [rows[numbers[n]]?.[0], header.texts?.[n]].filter(Boolean).join("\n"),
+    targets: () => downwards(scene, (n) => numbers[n] >= 0),
+    legend: () => el("div", {},
+      el("h4", {}, header.title),
+      el("div", { class: "keys" }, ...rows.map(([name, , sign], k) => counts[k]
+        ? el("span", {}, el("i", { style: `background:${colors[k]}` }), `${sign} ${name} (${counts[k]})`.trim()) : null)),
+      counts.some(Boolean) ? null : el("div", { class: "soft" }, "No node is marked."),
+      header.note ? el("div", { class: "soft" }, header.note) : null),
+  };
+}
+
 function numeric(
   scene: Scene, theme: Theme, numbers: Float64Array, title: string, unit: string, scale: string, note: string,
 ): Coloring {
@@ -81,7 +120,6 @@ function numeric(
   const at = (v: number) =>
     top === least ? 1 : scale === "log" ? (v <= least ? 0 : Math.log(v / least) / Math.log(top / least)) : (v - least) / (top - least);
   const tone = (t: number) => ramp(theme.dark ? 0.18 + 0.82 * t : 0.05 + 0.95 * t);
-  const value = (node: number) => numbers[node];
   const sum = (i: number) => {
     let found = NaN;
     for (const n of scene.nodesOf(i)) if (!Number.isNaN(numbers[n])) found = Number.isNaN(found) ? numbers[n] : Math.max(found, numbers[n]);
@@ -93,7 +131,8 @@ function numeric(
   });
   const show = (v: number) => `${unit === "B" || !unit ? count(v) : number(v)}${unit && unit !== "B" ? ` ${unit}` : unit}`;
   return {
-    color: (i) => colors[i], value, show, note,
+    color: (i) => colors[i], words: (n) => (Number.isNaN(numbers[n]) ? "" : show(numbers[n])),
+    targets: () => [...numbers.keys()].filter((n) => !Number.isNaN(numbers[n])).sort((a, b) => numbers[b] - numbers[a] || a - b),
     legend: () => {
       const stops = Array.from({ length: 12 }, (_, i) => tone(i / 11)).join(",");
       return el("div", {},

@@ -153,7 +153,7 @@ export class Pointer {
     const keys: Record<string, () => void> = {
       "+": () => view.zoom(1.4), "=": () => view.zoom(1.4), "-": () => view.zoom(1 / 1.4), "0": () => view.fit(), f: () => view.fit(),
       c: () => view.show(chosen), "/": () => view.focusSearch(), Escape: () => view.select([]), "?": () => view.help(),
-      n: () => view.step(1), N: () => view.step(-1), w: () => view.toWorst(), h: () => view.toggleNoise(),
+      n: () => view.step(1), N: () => view.step(-1), w: () => view.toWorst(), h: () => view.toggleNoise(), l: () => view.toggleColumns(),
       a: () => chosen.length && view.select([...view.data.reach(chosen, true)]),
       d: () => chosen.length && view.select([...view.data.reach(chosen, false)]),
       p: () => chosen.length === 2 && view.select([...view.data.between(chosen[0], chosen[1])]),

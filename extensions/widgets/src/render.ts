@@ -1,7 +1,8 @@
 // Draws a scene on a canvas. Only what is in view is touched; what is drawn of it depends on the zoom:
 // far: coloured blocks with the names of modules; middle: operators; near: names, details, shapes on edges.
+import { type Box, scopeBoxes } from "./boxes";
 import { inkOn, type Theme } from "./colors";
-import { GROUP, NODE, OUTPUT, type Scene } from "./scene";
+import { GROUP, NODE, type Scene } from "./scene";
 
 const BUCKET = 512;
 const FONT = '"Inter","Segoe UI",system-ui,-apple-system,"Helvetica Neue",Arial,sans-serif';
@@ -13,17 +14,6 @@ export interface Camera {
   x: number; // world coordinates of the middle of the canvas
   y: number;
   k: number; // pixels per unit
-}
-
-export interface Box {
-  key: string;
-  label: string;
-  path: string;
-  depth: number;
-  x0: number;
-  y0: number;
-  x1: number;
-  y1: number;
 }
 
 /** Which entries lie in which stretch of y. */
@@ -76,6 +66,7 @@ export class Renderer {
   height = 0;
   boxes: Box[] = [];
   drawn = 0;
+  mark?: (item: number) => string;
   private items!: Buckets;
   private edges!: Buckets;
   private context: CanvasRenderingContext2D;
@@ -154,7 +145,8 @@ export class Renderer {
     this.edges.each(y - best, y + best, (i) => {
       const [x0, y0, x1, y1] = p.subarray(4 * i, 4 * i + 4);
       const t = y1 === y0 ? 0 : Math.max(0, Math.min(1, (y - y0) / (y1 - y0)));
-      const at = x0 + (x1 - x0) * (3 * t * t - 2 * t * t * t); // close to the curve that is drawn
+      // close to the curve that is drawn; an edge to the side is met all along
+      const at = y0 === y1 ? Math.max(Math.min(x0, x1), Math.min(Math.max(x0, x1), x)) : x0 + (x1 - x0) * (3 * t * t - 2 * t * t * t);
       if (Math.abs(at - x) < best) [best, found] = [Math.abs(at - x), this.scene.pieceTensor[i]];
     });
     return found;
@@ -206,12 +198,15 @@ export class Renderer {
     const least = 1.5 / k;
     const straight = k < 0.16;
     const arrows: number[] = [];
+    const changed: number[][] = [[], [], []];
+    const change = this.scene.pieceChange;
     c.strokeStyle = this.theme.edge;
     c.lineWidth = Math.max(1.15, 0.8 / k);
     c.beginPath();
     this.edges.each(y0, y1, (i) => {
       const [a, b] = [p[4 * i], p[4 * i + 2]];
       if ((a < x0 && b < x0) || (a > x1 && b > x1)) return;
+      if (change?.[i]) return void changed[change[i]].push(i);
       if (straight && p[4 * i + 3] - p[4 * i + 1] < least) return;
       if (straight) {
         c.moveTo(a, p[4 * i + 1]);
@@ -220,10 +215,26 @@ export class Renderer {
       if (pieceItem[i] >= 0 && k >= 0.4) arrows.push(i);
     });
     c.stroke();
-    if (!arrows.length) return;
     c.fillStyle = this.theme.edge;
     c.beginPath();
     for (const i of arrows) this.arrow(i);
+    c.fill();
+    this.strong(changed[1], this.theme.added);
+    c.setLineDash([6, 4]);
+    this.strong(changed[2], this.theme.out);
+    c.setLineDash([]);
+  }
+
+  private strong(list: number[], color: string) {
+    if (!list.length) return;
+    const c = this.context;
+    c.strokeStyle = c.fillStyle = color;
+    c.lineWidth = Math.max(2.2, 1.6 / this.camera.k);
+    c.beginPath();
+    for (const i of list) this.path(i);
+    c.stroke();
+    c.beginPath();
+    for (const i of list) if (this.scene.pieceItem[i] >= 0) this.arrow(i);
     c.fill();
   }
 
@@ -254,23 +265,13 @@ export class Renderer {
   /** Edges of the selection and under the pointer. */
   private drawHot(y0: number, y1: number) {
     if (!this.hotTensors.size) return;
-    const c = this.context;
-    const { pieceTensor, pieceItem } = this.scene;
+    const { pieceTensor, pieceChange } = this.scene;
     const byColor = new Map<string, number[]>();
     this.edges.each(y0, y1, (i) => {
-      const color = this.hotTensors.get(pieceTensor[i]);
+      const color = pieceChange?.[i] ? undefined : this.hotTensors.get(pieceTensor[i]); // a diff keeps its own
       if (color) (byColor.get(color) ?? byColor.set(color, []).get(color)!).push(i);
     });
-    for (const [color, list] of byColor) {
-      c.strokeStyle = c.fillStyle = color;
-      c.lineWidth = Math.max(2.2, 1.6 / this.camera.k);
-      c.beginPath();
-      for (const i of list) this.path(i);
-      c.stroke();
-      c.beginPath();
-      for (const i of list) if (pieceItem[i] >= 0) this.arrow(i);
-      c.fill();
-    }
+    for (const [color, list] of byColor) this.strong(list, color);
   }
 
   private drawItems(x0: number, y0: number, x1: number, y1: number) {
@@ -351,7 +352,8 @@ export class Renderer {
       this.text(scene.data.tensor(scene.ref[i]), x + w / 2, y + h / 2 + 0.5, w - 20, k < NEAR ? 14 : 11.5, 600, theme.ink);
       return;
     }
-    const label = kind === NODE ? scene.data.opName(scene.ref[i]) : scene.data.head.scopes[scene.ref[i]][1];
+    const sign = this.mark?.(i);
+    const label = (sign ? `${sign} ` : "") + (kind === NODE ? scene.data.opName(scene.ref[i]) : scene.data.head.scopes[scene.ref[i]][1]);
     if (k < NEAR) {
       this.round(x, y, w, h, 7);
       c.fillStyle = color;
@@ -521,15 +523,18 @@ export class Renderer {
       const wide = (box.x1 - box.x0) * k;
       if (near && wide < 60) continue;
       const [left, top] = this.toScreen(box.x0, box.y0);
-      const inside = near || (wide > 110 && tall > 60 && k >= TINY);
+      const inside = near || (wide > 30 && tall > 44);
       if (!inside && box.depth > 1) continue;
-      const y = near ? top - 8 : inside ? top + 10 : Math.max(8, Math.min(this.height - 8, top + tall / 2));
-      const x = near ? Math.max(left, 4) : inside ? left + 7 : left + wide + 8;
-      if (y < 0 || y > this.height || free.some(([a, b]) => Math.abs(a - y) < (near ? 26 : 15) && Math.abs(b - x) < 170)) continue;
+      const y = near ? top - 8 : inside ? top + 7 : Math.max(8, Math.min(this.height - 8, top + tall / 2));
+      const x = near ? Math.max(left, 4) : inside ? left + 3 : left + wide + 8;
+      if (y < 0 || y > this.height || free.some(([a, b]) => Math.abs(a - y) < (near ? 26 : 15) && Math.abs(b - x) < (inside && !near ? wide : 170))) continue;
       free.push([y, x]);
-      const size = inside ? 11 : 12;
+      const size = !inside ? 12 : near || wide > 110 ? 11 : 10;
       c.font = `600 ${size}px ${FONT}`;
-      const label = this.fit(near ? box.path : box.label, near ? Math.max(wide, 190) : inside ? wide - 14 : 260, size, 600);
+      const room = wide + 40 * k;
+      const tail = box.label.slice(box.label.search(/[^._]*$/));
+      const far = inside && c.measureText(box.label).width > room ? tail || box.label : box.label;
+      const label = this.fit(near ? box.path : far, near ? Math.max(wide, 190) : inside ? room : 260, size, 600);
       c.strokeStyle = this.theme.halo;
       c.lineWidth = 3.5;
       c.strokeText(label, x, y);
@@ -537,59 +542,4 @@ export class Renderer {
       c.fillText(label, x, y);
     }
   }
-}
-
-/** Boxes around modules, outer ones first; those that much else runs through are left out. */
-export function scopeBoxes(scene: Scene): Box[] {
-  const { data } = scene;
-  const scopes = data.head.scopes;
-  const top = scene.parts.length - 1;
-  if (scopes.length < 2 || top < 0) return [];
-  const { first } = scene.parts[top];
-  const count = scene.levels[top].input.n;
-  const x0 = new Float32Array(scopes.length).fill(Infinity);
-  const y0 = new Float32Array(scopes.length).fill(Infinity);
-  const x1 = new Float32Array(scopes.length).fill(-Infinity);
-  const y1 = new Float32Array(scopes.length).fill(-Infinity);
-  const size = new Int32Array(scopes.length);
-  const owner = (i: number) =>
-    scene.kind[i] === NODE ? data.scope[scene.ref[i]] : scene.kind[i] === GROUP ? scopes[scene.ref[i]][0] : 0;
-  for (let i = first; i < first + count; i++)
-    for (let s = owner(i); s > 0; s = scopes[s][0]) {
-      x0[s] = Math.min(x0[s], scene.x[i] - scene.w[i] / 2);
-      x1[s] = Math.max(x1[s], scene.x[i] + scene.w[i] / 2);
-      y0[s] = Math.min(y0[s], scene.y[i]);
-      y1[s] = Math.max(y1[s], scene.y[i] + scene.h[i]);
-      size[s]++;
-    }
-  const order = Array.from({ length: count }, (_, i) => first + i).sort((a, b) => scene.y[a] - scene.y[b]);
-  const foreign = new Int32Array(scopes.length);
-  const depth = new Int32Array(scopes.length);
-  for (let s = 1; s < scopes.length; s++) {
-    depth[s] = depth[scopes[s][0]] + 1;
-    if (size[s] < 2) continue;
-    let [lo, hi] = [0, count];
-    while (lo < hi) {
-      const mid = (lo + hi) >> 1;
-      if (scene.y[order[mid]] < y0[s]) lo = mid + 1;
-      else hi = mid;
-    }
-    for (let j = lo; j < count && scene.y[order[j]] <= y1[s] && foreign[s] <= size[s]; j++) {
-      const i = order[j];
-      if (scene.x[i] < x0[s] || scene.x[i] > x1[s]) continue;
-      let o = owner(i);
-      while (o > s) o = scopes[o][0]; // a parent has a lower number than its children
-      if (o !== s && scene.kind[i] !== OUTPUT) foreign[s]++;
-    }
-  }
-  const boxes: Box[] = [];
-  for (let s = 1; s < scopes.length; s++) {
-    if (size[s] < 2 || foreign[s] > size[s] * 0.25) continue;
-    const pad = Math.max(4, 22 - 5 * depth[s]);
-    boxes.push({
-      key: `0:${s}`, label: scopes[s][1], path: data.path(s).join(" / "), depth: depth[s],
-      x0: x0[s] - pad, y0: y0[s] - pad, x1: x1[s] + pad, y1: y1[s] + pad,
-    });
-  }
-  return boxes.sort((a, b) => a.depth - b.depth);
 }

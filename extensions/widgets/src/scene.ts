@@ -16,7 +16,11 @@ export interface Choice {
   collapsed: ReadonlySet<string>; // "graph:scope"
   opened: ReadonlySet<number>; // nodes whose bodies are shown
   hide: readonly string[];
+  wrap?: boolean; // in columns, where it is tall
 }
+
+/** Where items were, by their keys: hint and column. */
+export type Places = Map<string, [number, number]>;
 
 
 interface Part {
@@ -39,15 +43,20 @@ export class Scene {
   h!: Float32Array;
   x!: Float32Array; // centre
   y!: Float32Array; // top
+  column!: Int32Array;
+  private hint!: Float32Array;
   width = 0;
   height = 0;
   pieces!: Float32Array;
   pieceTensor!: Int32Array;
   pieceItem!: Int32Array; // the item that a piece leads into, or -1
+  pieceChange?: Uint8Array; // in a diff: 1 added, 2 removed
   crossings = 0;
+  private parents: Int32Array;
 
-  constructor(readonly data: Data, readonly choice: Choice, earlier?: Map<string, number>) {
+  constructor(readonly data: Data, readonly choice: Choice, earlier?: Places) {
     this.itemOf = new Int32Array(data.nodes).fill(-1);
+    this.parents = Int32Array.from(data.head.scopes, ([parent]) => parent);
     const hidden = noise(data, choice.hide);
     const byGraph: number[][] = data.head.graphs.map(() => []);
     for (let n = 0; n < data.nodes; n++) byGraph[data.home[n]].push(n);
@@ -69,7 +78,7 @@ export class Scene {
   }
 
   private build(
-    graph: number, nodes: number[], hidden: Uint8Array, earlier: Map<string, number> | undefined,
+    graph: number, nodes: number[], hidden: Uint8Array, earlier: Places | undefined,
     inside: [number, number[]][],
   ) {
     const { data } = this;
@@ -134,15 +143,27 @@ export class Scene {
     const h = new Float32Array(n);
     for (let i = 0; i < n; i++) [w[i], h[i]] = this.size(first + i);
     let hint: Float32Array | undefined;
+    const columns = graph === 0 && this.choice.wrap ? new Float32Array(n).fill(NaN) : undefined;
+    const scope = Int32Array.from({ length: n }, (_, i) => this.scopeOf(first + i));
     if (earlier?.size) {
       hint = new Float32Array(n);
-      for (let i = 0; i < n; i++) hint[i] = earlier.get(this.keyOf(first + i)) ?? NaN;
+      for (let i = 0; i < n; i++) {
+        const was = earlier.get(this.keyOf(first + i));
+        hint[i] = was ? was[0] : NaN;
+        if (columns && was) columns[i] = was[1];
+      }
     }
     this.levels.push({
-      input: { n, w, h, src: Int32Array.from(src), start: Int32Array.from(start), dst: Int32Array.from(dst), hint },
+      input: { n, w, h, src: Int32Array.from(src), start: Int32Array.from(start), dst: Int32Array.from(dst), hint, columns, ...(columns && { scope, parents: this.parents }) },
       inside: inside.map(([node, places]) => [this.itemOf[node] - first, places]),
     });
     this.parts.push({ first, tensors, graph });
+  }
+
+  /** The module that an item is in. */
+  scopeOf(item: number): number {
+    const ref = this.ref[item];
+    return this.kind[item] === NODE ? this.data.scope[ref] : this.kind[item] === GROUP ? this.data.head.scopes[ref][0] : 0;
   }
 
   /** The outermost collapsed module that a scope is in. */
@@ -204,6 +225,8 @@ export class Scene {
     this.h = new Float32Array(n);
     this.x = new Float32Array(n);
     this.y = new Float32Array(n);
+    this.column = new Int32Array(n);
+    this.hint = new Float32Array(n);
     const count = placed.reduce((sum, p) => sum + p.pieceEnd.length, 0);
     this.pieces = new Float32Array(4 * count);
     this.pieceTensor = new Int32Array(count);
@@ -218,6 +241,8 @@ export class Scene {
         this.x[first + i] = out.x[i] + dx;
         this.y[first + i] = out.y[i] + dy;
       }
+      this.column.set(out.column, first);
+      this.hint.set(out.hint, first);
       this.w.set(sizes[l].w, first);
       this.h.set(sizes[l].h, first);
       for (let t = 0; t < tensors.length; t++)
@@ -237,11 +262,28 @@ export class Scene {
     }
     this.width = placed[top].width;
     this.height = placed[top].height;
+    if (this.data.change) this.changes(this.data.change);
   }
 
-  where(): Map<string, number> {
-    const map = new Map<string, number>();
-    for (let i = 0; i < this.kind.length; i++) map.set(this.keyOf(i), this.x[i]);
+  /** Which pieces belong to edges that were added or removed; a lane, when all its edges were. */
+  private changes(change: Uint8Array) {
+    const { data } = this;
+    const edges = new Map<string, number>(); // "tensor item", and "tensor" for its lane
+    const note = (key: string, status: number) =>
+      edges.set(key, edges.has(key) && edges.get(key) !== status ? 0 : status);
+    for (let n = 0; n < data.nodes; n++)
+      for (let i = data.inStart[n]; i < data.inStart[n + 1]; i++) {
+        note(`${data.ins[i]} ${this.itemOf[n]}`, change[i]);
+        note(String(data.ins[i]), change[i]);
+      }
+    this.pieceChange = new Uint8Array(this.pieceTensor.length);
+    for (let p = 0; p < this.pieceTensor.length; p++)
+      this.pieceChange[p] = edges.get(this.pieceItem[p] < 0 ? String(this.pieceTensor[p]) : `${this.pieceTensor[p]} ${this.pieceItem[p]}`) ?? 0;
+  }
+
+  where(): Places {
+    const map: Places = new Map();
+    for (let i = 0; i < this.kind.length; i++) map.set(this.keyOf(i), [this.hint[i], this.column[i]]);
     return map;
   }
 }

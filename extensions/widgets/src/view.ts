@@ -10,7 +10,7 @@ import { type Coloring, coloring, OVERLAYS } from "./overlay";
 import type { place, Placed } from "./place";
 import { Pointer } from "./pointer";
 import { type Camera, NEAR, Renderer } from "./render";
-import { GROUP, NODE, Scene } from "./scene";
+import { GROUP, NODE, type Places, Scene } from "./scene";
 import css from "./style.css";
 import workerText from "worker:./worker.ts";
 
@@ -38,6 +38,7 @@ export class View {
   private at = -1;
   private collapsed = new Set<string>();
   private opened = new Set<number>();
+  private wrap = true;
   private coloring!: Coloring;
   private inspector!: Inspector;
   private map!: Minimap;
@@ -56,9 +57,10 @@ export class View {
   private search = el("input", { type: "search", placeholder: "Search  ( / )", title: "Names, operators, tensors, attributes, shapes, data types", "aria-label": "Search the graph", spellcheck: "false" });
   private counter = el("span", { class: "wbg-count", "aria-live": "polite" });
   private overlays = el("select", { "aria-label": "Colour by", title: "Colour by" });
-  private worst = el("button", { title: "Go to the highest value (W)" }, "Worst");
+  private worst = el("button", { title: "Step through what the colours mark, the highest value first (W)" }, "Worst");
   private noiseButton = el("button", { title: "Hide Identity and arithmetic on shapes (H)", "aria-pressed": "false" }, "Hide noise");
   private fold = el("button", { title: "Collapse all modules" }, "Collapse");
+  private columns = el("button", { title: "Go on in columns where the graph is tall, or all in one (L)", "aria-pressed": "true" }, "Columns");
   private unfold = el("button", { title: "Expand all modules" }, "Expand");
   private legend = el("div", { class: "wbg-legend" });
   private panel = el("aside", { class: "wbg-panel", hidden: true, "aria-label": "Inspector" });
@@ -97,13 +99,14 @@ export class View {
     this.overlays.addEventListener("change", () => this.recolor({ overlay: this.overlays.value }));
     this.worst.addEventListener("click", () => this.toWorst());
     this.noiseButton.addEventListener("click", () => this.toggleNoise());
+    this.columns.addEventListener("click", () => this.toggleColumns());
     this.fold.addEventListener("click", () => this.collapseAll());
     this.unfold.addEventListener("click", () => this.expandAll());
     return el("div", { class: "wbg-bar", role: "toolbar", "aria-label": "Graph" },
       this.title,
       el("div", { class: "wbg-search", role: "search" }, this.search, this.counter,
         button("↑", "Previous result (Shift+Enter)", () => this.step(-1)), button("↓", "Next result (Enter)", () => this.step(1))),
-      el("span", { class: "gap" }), this.overlays, this.worst, this.noiseButton, this.fold, this.unfold,
+      el("span", { class: "gap" }), this.overlays, this.worst, this.noiseButton, this.columns, this.fold, this.unfold,
       button("−", "Zoom out (−)", () => this.zoom(1 / 1.4)), button("+", "Zoom in (+)", () => this.zoom(1.4)),
       button("Fit", "Show everything (0)", () => this.fit()), button("?", "Keyboard (?)", () => this.help()));
   }
@@ -144,7 +147,7 @@ export class View {
     this.inspector = new Inspector(this.panel, this.data, this.host, {
       go: (nodes) => this.go(nodes), goTensor: (t) => this.goTensor(t), select: (nodes) => this.select([...nodes]),
       close: () => this.select([]), toggle: (n) => void this.toggle(n), isOpen: (n) => this.opened.has(n),
-      value: (n) => (this.coloring.value && !Number.isNaN(this.coloring.value(n)) ? this.coloring.show!(this.coloring.value(n)) : ""),
+      value: (n) => this.coloring.words(n),
     });
     this.recolor({});
   }
@@ -184,8 +187,8 @@ export class View {
 
   // --- places
 
-  private async arrange(earlier?: Map<string, number>): Promise<Scene> {
-    const scene = new Scene(this.data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide }, earlier);
+  private async arrange(earlier?: Places): Promise<Scene> {
+    const scene = new Scene(this.data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap }, earlier);
     // the page itself is quicker for what is small: no copy, no start of a worker
     const placed = scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
     scene.finish(placed.out, placed.sizes);
@@ -217,19 +220,24 @@ export class View {
     });
   }
 
-  /** Arranges again; the item `anchor` stays where it is on the screen. */
+  /** Arranges again; the item `anchor` (else the one in the middle that is still there) stays on the screen. */
   async rearrange(anchor?: string) {
     const before = this.scene;
-    const find = (scene: Scene, key?: string) => (key ? scene.kind.findIndex((_, i) => scene.keyOf(i) === key) : -1);
-    const old = find(before, anchor);
-    const [x, y] = old >= 0 ? [before.x[old], before.y[old]] : [NaN, NaN];
     const scene = await this.arrange(before.where());
+    const { camera } = this.renderer;
+    const at = new Map(scene.kind.map((_, i) => [scene.keyOf(i), i]));
+    let [old, near] = [-1, Infinity];
+    before.kind.forEach((_, i) => {
+      const key = before.keyOf(i);
+      const far = key === anchor ? -1 : Math.hypot(before.x[i] - camera.x, before.y[i] - camera.y);
+      if (far < near && at.has(key)) [old, near] = [i, far];
+    });
     this.scene = scene;
     this.renderer.take(scene);
-    const now = find(scene, anchor);
-    if (old >= 0 && now >= 0) {
-      this.renderer.camera.x += scene.x[now] - x;
-      this.renderer.camera.y += scene.y[now] - y;
+    if (old >= 0) {
+      const now = at.get(before.keyOf(old))!;
+      camera.x += scene.x[now] - before.x[old];
+      camera.y += scene.y[now] - before.y[old];
       this.target = undefined;
     }
     this.recolor({});
@@ -287,8 +295,10 @@ export class View {
     this.coloring = coloring(this.data, this.scene, this.state, this.theme);
     this.renderer.color = this.coloring.color;
     this.legend.replaceChildren(this.coloring.legend(this.scene));
-    this.worst.hidden = !this.coloring.value;
-    const rows: [string, string][] = [...OVERLAYS];
+    this.renderer.mark = this.coloring.mark;
+    this.worst.hidden = !this.coloring.targets;
+    this.worst.textContent = this.state.overlay === "origin" || this.coloring.mark ? "Next" : "Worst";
+    const rows = OVERLAYS.filter(([name]) => name !== "origin" || this.data.made);
     if (this.state.values) rows.push(["values", this.state.values.header.title]);
     this.overlays.replaceChildren(...rows.map(([value, label]) => {
       const wait = (value === "macs" && !this.data.macs) || (value === "bytes" && !this.data.bytes);
@@ -337,7 +347,9 @@ export class View {
     if (whole.k >= 0.3) Object.assign(renderer.camera, whole);
     else {
       const k = Math.max(0.3, Math.min(0.8, (renderer.width * 0.8) / Math.max(1, scene.width)));
-      Object.assign(renderer.camera, { k, x: this.middle(), y: renderer.height / 2 / k - 26 / k });
+      const wrapped = scene.column.some((c) => c > 0);
+      const x = wrapped ? renderer.width / 2 / k - 26 / k : this.middle();
+      Object.assign(renderer.camera, { k, x, y: renderer.height / 2 / k - 26 / k });
     }
   }
 
@@ -527,17 +539,21 @@ export class View {
   }
 
   toWorst() {
-    const { value } = this.coloring;
-    if (!value) return;
-    let best = -1;
-    for (let n = 0; n < this.data.nodes; n++) if (!Number.isNaN(value(n)) && (best < 0 || value(n) > value(best))) best = n;
-    if (best >= 0) this.go([best]);
+    const list = this.coloring.targets?.() ?? [];
+    const now = this.selection.length === 1 ? list.indexOf(this.selection[0]) : -1;
+    if (list.length) this.go([list[(now + 1) % list.length]]);
   }
 
   toggleNoise() {
     this.state.hide = this.state.hide.length ? [] : ["identity", "shape"];
     this.host.set({ hide: this.state.hide });
     void this.rearrange();
+  }
+
+  toggleColumns() {
+    this.wrap = !this.wrap;
+    this.columns.setAttribute("aria-pressed", String(this.wrap));
+    void this.rearrange().then(() => this.fit());
   }
 
   // --- modules and bodies
@@ -629,8 +645,7 @@ export class View {
       rows.push(el("b", {}, data.opName(n)), line(data.name(n)));
       for (const t of [...data.outputs(n)].slice(0, 4)) if (t >= 0) rows.push(line(`→ ${data.type(t) || "type not known"}`, false));
       if (data.attributes(n)) rows.push(line(data.attributes(n)));
-      const value = this.coloring.value?.(n);
-      if (value !== undefined && !Number.isNaN(value)) rows.push(line(this.coloring.show!(value), false));
+      for (const words of this.coloring.words(n).split("\n").slice(0, 5)) if (words) rows.push(line(words, false));
       if (data.bodies.has(n)) rows.push(line("double click opens what is inside"));
     } else if (item >= 0 && scene.kind[item] === GROUP) {
       const nodes = scene.nodesOf(item);

@@ -130,6 +130,79 @@ describe("large graphs", () => {
   });
 });
 
+describe("columns", () => {
+  const wrapped = (input: LevelInput, columns = new Float32Array(input.n).fill(NaN)) => ({ ...input, columns });
+  const fit = (out: LevelOutput) => Math.min(1200 / out.width, 600 / out.height);
+  const within = (out: LevelOutput, c: number, of: ArrayLike<number>) => Array.from(of).filter((_, i) => out.column[i] === c);
+
+  test("what is not tall stays in one piece", () => {
+    const input = residual(5);
+    expect(layout(wrapped(input))).toEqual(layout(input));
+  });
+
+  test.each([["residual", residual(125)], ["residual", residual(500)], ["transformer", transformer(60)]])(
+    "a tall %s can be read when all is in view", (name, input) => {
+      const [one, out] = [layout(input), layout(wrapped(input))];
+      const most = Math.max(...out.column);
+      console.log(`${name} ${input.n}: fit ${fit(one).toFixed(3)} -> ${fit(out).toFixed(3)} in ${most + 1} columns`);
+      expect(fit(out)).toBeGreaterThan(4 * fit(one));
+      expect(overlaps(input, out)).toBe(0);
+      for (let c = 1; c <= most; c++) // one beside the other
+        expect(Math.min(...within(out, c, out.x))).toBeGreaterThan(Math.max(...within(out, c - 1, out.x)) + 90);
+    });
+
+  test("the trunk is a straight line in each column, and an edge leads on from each to the next", () => {
+    const input = residual(125);
+    const out = layout(wrapped(input));
+    const most = Math.max(...out.column);
+    for (let c = 0; c <= most; c++) expect(new Set(within(out, c, out.x)).size).toBe(1);
+    expect(out.pieceEnd.filter((e) => e >= 0)).toHaveLength(input.dst.length); // every edge arrives
+    for (let p = 0; p < out.pieceEnd.length; p++) {
+      if (out.pieceEnd[p] < 0) continue;
+      const to = input.dst[out.pieceEnd[p]];
+      expect(Math.abs(out.pieces[4 * p + 2] - out.x[to])).toBeLessThanOrEqual(input.w[to] / 2);
+      expect(out.pieces[4 * p + 3]).toBeCloseTo(out.y[to], 3);
+    }
+    // pieces of a tensor hang together: each begins where another of the same ends, or at its producer
+    for (let t = 0; t < input.src.length; t++) {
+      const ends = new Set([`${Math.fround(out.y[input.src[t]] + input.h[input.src[t]])}`]);
+      for (let p = out.pieceStart[t]; p < out.pieceStart[t + 1]; p++) {
+        const [, y0, x1, y1] = out.pieces.subarray(4 * p, 4 * p + 4);
+        expect(ends.has(`${y0}`), `tensor ${t}`).toBe(true);
+        ends.add(`${y1}`).add(`${x1} ${y1}`);
+      }
+    }
+  });
+
+  test("modules are not torn apart where that can be had", () => {
+    const input = { ...wrapped(residual(100)), parents: Int32Array.from([-1, ...new Array(100).fill(0)]) };
+    const scope = Int32Array.from({ length: input.n }, (_, i) => (i ? Math.ceil(i / 4) : 0));
+    const out = layout({ ...input, scope });
+    for (let i = 2; i < input.n; i++) if (scope[i] === scope[i - 1]) expect(out.column[i]).toBe(out.column[i - 1]);
+  });
+
+  test("after an item grew, the others are where they were: columns stay, and what is above it does not move", () => {
+    const input = wrapped(transformer(40));
+    const first = layout(input);
+    const grown = { ...input, w: input.w.slice(), h: input.h.slice(), hint: first.hint, columns: Float32Array.from(first.column) };
+    const at = 500;
+    [grown.w[at], grown.h[at]] = [400, 700];
+    const second = layout(grown);
+    expect(second.column).toEqual(first.column);
+    let moved = 0;
+    const shifts = new Map<number, number>(); // of each column to the side
+    for (let i = 0; i < input.n; i++) {
+      const c = first.column[i];
+      if (i === at || c === first.column[at]) continue;
+      const dx = second.x[i] - first.x[i];
+      if (!shifts.has(c)) shifts.set(c, dx);
+      moved += Number(Math.abs(dx - shifts.get(c)!) > 1 || second.y[i] !== first.y[i]);
+      if (c < first.column[at]) expect(dx).toBe(0);
+    }
+    expect(moved).toBe(0);
+  });
+});
+
 test("the same graph gives the same picture", () => {
   expect(layout(random(500, 7))).toEqual(layout(random(500, 7)));
 });
@@ -137,7 +210,7 @@ test("the same graph gives the same picture", () => {
 test("what did not change keeps its order when an item grows", () => {
   const input = random(200, 3);
   const first = layout(input);
-  const grown = { ...input, w: input.w.slice(), h: input.h.slice(), hint: first.x };
+  const grown = { ...input, w: input.w.slice(), h: input.h.slice(), hint: first.hint };
   [grown.w[100], grown.h[100]] = [600, 400];
   const second = layout(grown);
   let same = 0;

@@ -1,0 +1,36 @@
+"""What lies between two versions of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import onnx_ir as ir
+
+from ..model import Model
+from .history import Version
+
+
+def changed(old: Model, new: Model) -> tuple[set[ir.Node], dict[ir.Value, Any]] | None:
+    """What edits, undone or done, changed between two models that share a graph; None for any others.
+
+    Returns:
+        (nodes with other attributes or inputs, value -> its type in the new model as a TypeProto, None: unknown).
+        Nodes and values that are only in one of them need not be among these.
+    """
+    if old.version is None or new.version is None or old.version.line is not new.version.line:
+        return (set(), {}) if old is new else None
+    between = set(_chain(old.version)) ^ set(_chain(new.version))
+    new.version.graph()
+    types = new.version.line.draft.types
+    return (
+        {node for version in between for node in version.touched},
+        {value: types.of(value) for version in between for value in version.retyped},
+    )
+
+
+def _chain(version: Version) -> Iterator[Version]:
+    node: Version | None = version
+    while node is not None:
+        yield node
+        node = node.parent

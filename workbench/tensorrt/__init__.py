@@ -1,0 +1,38 @@
+"""TensorRT from a notebook: build, check, explore, run and compare engines.
+
+    e = wb.tensorrt.build(m, shapes={"batch": (1, 8, 32)})
+    e = wb.tensorrt.load("engine.graph.json")  # what trtexec wrote elsewhere: needs neither TensorRT nor a GPU
+    e.layers; e.nodes; e.lint(); wb.tensorrt.diff(a, e)
+
+Works with `tensorrt` (10 and 11) and `tensorrt_rtx`, whichever is installed. TensorRT-RTX parses and builds without a
+GPU. The library runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+from .build import BuildResult
+from .check import Check, check
+from .diff import diff
+from .engine import Engine, build
+from .log import Log
+from .peaks import GPUS, Gpu, gpu
+from .profiles import OptimizationProfile
+from .rules import Finding
+
+load = Engine.load
+
+__all__ = [
+    "GPUS",
+    "BuildResult",
+    "Check",
+    "Engine",
+    "Finding",
+    "Gpu",
+    "Log",
+    "OptimizationProfile",
+    "build",
+    "check",
+    "diff",
+    "gpu",
+    "load",
+]

@@ -1,0 +1,303 @@
+"""One pass over a model's graphs that makes its columns; one over an edited model reuses what has not changed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..edits.notes import SCOPE
+from ..model import Model, scopes
+from ..model.info import DTYPES
+from ..model.scopes import GraphLike
+from .origin import made_by
+
+INPUT, WEIGHT, ACTIVATION = 0, 1, 2
+"""Kinds of tensors: fed to its graph; a constant (initializer or Constant node); made by a node."""
+LONGEST = 160
+"""Characters of a node's attributes in the columns; the rest is fetched on demand."""
+
+
+class Table:
+    """Strings that are stored once and referred to by their number."""
+
+    def __init__(self, *first: str):
+        self.rows = list(first)
+        self._at = {row: index for index, row in enumerate(first)}
+
+    def __call__(self, row: str) -> int:
+        index = self._at.setdefault(row, len(self.rows))
+        if index == len(self.rows):
+            self.rows.append(row)
+        return index
+
+
+class Builder:
+    """Goes through the graphs once. Tensors are numbered in the order in which they are met.
+
+    Args:
+        model: what to go through.
+        earlier: the builder of an earlier version of the model: its tables go on, so that what did not change keeps
+            its numbers, and its rows of unchanged nodes and tensors are taken over.
+    """
+
+    def __init__(self, model: Model, earlier: Builder | None = None):
+        old = earlier
+        self.dtypes: Table = old.dtypes if old else Table("")
+        self.dims: Table = old.dims if old else Table("")
+        self.ops: Table = old.ops if old else Table()
+        self.attributes: Table = old.attributes if old else Table("")
+        self.made: Table = old.made if old else Table("")
+        self.tree: list[list[Any]] = old.tree if old else [[-1, ""]]
+        self.paths: dict[tuple[str, ...], int] = old.paths if old else {(): 0}
+        self._rows: dict[ir.Node, tuple[Any, ...]] = old._rows if old else {}
+        self._facts: dict[ir.Value, tuple[Any, ...]] = old._facts if old else {}
+        self.model = model
+        self.nodes: list[ir.Node] = []
+        self.values: list[ir.Value] = []
+        self.kinds, self.producers, self.homes = [], [], []  # type: list[int], list[int], list[int]
+        self.numbers: dict[ir.Value, int] = {}
+        self._ins, self._outs, self._starts = [], [], []  # type: list[int], list[int], list[tuple[int, int]]
+        self._where: list[int] = []
+        self._every = list(_below(model))
+        self.graphs = [self._graph(home, *row[:3]) for home, row in enumerate(self._every)]
+
+    def _graph(self, home: int, scope: str, graph: GraphLike, nodes: list[ir.Node]) -> dict[str, Any]:
+        held = graph.initializers if isinstance(graph, ir.Graph) else {}
+        for value in held.values():
+            self._add(value, home, WEIGHT)
+        inputs = [self._add(value, home, INPUT) for value in graph.inputs if value.name not in held]
+        ins, outs, numbers = self._ins, self._outs, self.numbers
+        for node in nodes:
+            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+                for value in node.outputs:
+                    self._add(value, home, WEIGHT)
+                continue
+            index = len(self.nodes)
+            self.nodes.append(node)
+            self._where.append(home)
+            for value in node.outputs:
+                outs.append(self._add(value, home, ACTIVATION, index) if value.name else -1)
+            for source in node.inputs:
+                if source is None:
+                    ins.append(-1)
+                else:  # one met before it is made is moved to its producer when that comes
+                    number = numbers.get(source)
+                    ins.append(self._add(source, home, INPUT) if number is None else number)
+            self._starts.append((len(ins), len(outs)))
+        return {
+            "scope": scope,
+            "inputs": inputs,
+            "outputs": [self._add(value, home, INPUT) for value in graph.outputs],
+        }
+
+    def _add(self, value: ir.Value, home: int, kind: int, producer: int = -1) -> int:
+        """Number of a tensor; a tensor of an enclosing graph keeps the number that it has there."""
+        number = self.numbers.get(value)
+        if number is None:
+            number = self.numbers[value] = len(self.values)
+            self.values.append(value)
+            self.kinds.append(kind)
+            self.producers.append(producer)
+            self.homes.append(home)
+        elif kind == ACTIVATION:
+            self.kinds[number], self.producers[number], self.homes[number] = kind, producer, home
+        return number
+
+    def header(self) -> dict[str, Any]:
+        """The part of the columns that JSON holds."""
+        names = [node.name or "" for node in self.nodes]
+        self._own()
+        made = {"made": list(self.made.rows)} if len(self.made.rows) > 1 else {}
+        return made | {
+            "name": self.model.name,
+            "nodes": names,
+            "tensors": [value.name or "" for value in self.values],
+            "ops": [op.split("\0") for op in self.ops.rows],
+            "attributes": list(self.attributes.rows),
+            "shapes": list(self.dims.rows),
+            "dtypes": list(self.dtypes.rows),
+            "scopes": [list(row) for row in self.tree],
+            "graphs": self.graphs,
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The part of the columns that is numbers."""
+        rows = np.array([self._row(node) for node in self.nodes], np.int32).reshape(-1, 4)
+        facts = np.array([self._fact(value) for value in self.values], np.int32).reshape(-1, 2)
+        starts = np.array([(0, 0), *self._starts], np.int32)
+        made = {"node.made": rows[:, 3]} if len(self.made.rows) > 1 else {}
+        return made | {
+            "node.op": rows[:, 0],
+            "node.graph": np.array(self._where, np.int32),
+            "node.scope": rows[:, 1],
+            "node.attributes": rows[:, 2],
+            "node.in.start": starts[:, 0],
+            "node.in": np.array(self._ins, np.int32),
+            "node.out.start": starts[:, 1],
+            "node.out": np.array(self._outs, np.int32),
+            "tensor.kind": np.array(self.kinds, np.uint8),
+            "tensor.producer": np.array(self.producers, np.int32),
+            "tensor.graph": np.array(self.homes, np.int32),
+            "tensor.dtype": facts[:, 0],
+            "tensor.shape": facts[:, 1],
+        }
+
+    def _row(self, node: ir.Node) -> tuple[int, int, int, int]:
+        """(operator, module, attributes, what made it) of a node, by number."""
+        held, noted = node.attributes.data, node.metadata_props
+        given = tuple(held.values()) if held else ()
+        seen = (node.name, node.op_type, node.domain, given, tuple(noted.items()) if noted else ())
+        known = self._rows.get(node)
+        if known is None or known[0] != seen:
+            op = self.ops(f"{node.op_type}\0{node.domain}")
+            row = (op, self._scope(node), self._words(node), self.made(made_by(node)))
+            known = self._rows[node] = (seen, row)
+        return known[1]
+
+    def _fact(self, value: ir.Value) -> tuple[int, int]:
+        """(dtype, shape) of a tensor as the file states them, by number."""
+        shape, kind, constant = value.shape, value.type, value.const_value
+        known = self._facts.get(value)
+        if known is None or not (known[0] is shape and known[1] is kind and known[2] is constant):
+            dtype, dims = declared(value)
+            known = self._facts[value] = (
+                shape,
+                kind,
+                constant,
+                (self.dtypes(dtype), self.dims(shape_text(dims))),
+            )
+        return known[3]
+
+    def _own(self) -> None:
+        """Note which node has which body."""
+        numbers = {node: index for index, node in enumerate(self.nodes)}
+        for row, (scope, graph, _, owner, label) in zip(self.graphs, self._every, strict=True):
+            row["kind"] = "function" if isinstance(graph, ir.Function) else "body" if label else "main"
+            row["owner"] = numbers.get(owner, -1) if owner is not None else -1
+            row["label"] = label or scope
+            if isinstance(graph, ir.Function):
+                row["op"] = [graph.name, graph.domain]
+
+    def _scope(self, node: ir.Node) -> int:
+        """Number of the module that a node belongs to, from metadata or from its name."""
+        path = module_path(node)
+        known = self.paths.get(path)
+        if known is not None:
+            return known
+        for depth in range(1, len(path) + 1):
+            part = path[:depth]
+            if part not in self.paths:
+                self.paths[part] = len(self.tree)
+                self.tree.append([self.paths[part[:-1]], part[-1]])
+        return self.paths[path]
+
+    def _words(self, node: ir.Node) -> int:
+        """Number of the text of a node's attributes."""
+        if not node.attributes:
+            return 0
+        parts = [f"{a.name}={attribute_text(a)}" for a in node.attributes.values() if not _is_graph(a)]
+        return self.attributes(" ".join(parts)[:LONGEST])
+
+
+Found = tuple[str, GraphLike, list[ir.Node], ir.Node | None, str]
+"""A graph: its scope, itself, its nodes, the node that it is a body of and the attribute."""
+
+
+def _below(model: Model) -> Iterator[Found]:
+    """Every graph of a model, in the order of ``model.scopes``."""
+    graph = model.ir
+    yield from _in("", graph.graph, None, "")
+    for item in graph.functions.values():
+        yield from _in(scopes.function(item.domain, item.name, item.overload), item, None, "")
+
+
+def _in(scope: str, graph: GraphLike, owner: ir.Node | None, label: str) -> Iterator[Found]:
+    nodes = list(graph)
+    yield scope, graph, nodes, owner, label
+    for node in nodes:
+        for attribute in node.attributes.data.values():
+            if attribute.is_ref() or not _is_graph(attribute):
+                continue
+            several = attribute.type == ir.AttributeType.GRAPHS
+            for index, inner in enumerate(attribute.value if several else [attribute.value]):
+                name = f"{attribute.name}[{index}]" if several else attribute.name
+                yield from _in(scopes.body(scope, node.name or "", name), inner, node, attribute.name)
+
+
+def shape_text(shape: tuple[int | str | None, ...] | None) -> str:
+    """``1×3×224×224``; ``?`` for an unknown dim, ``scalar`` for no dims, ``''`` when the rank is unknown."""
+    if shape is None:
+        return ""
+    return "×".join("?" if dim is None else str(dim) for dim in shape) or "scalar"
+
+
+def _is_graph(attribute: ir.Attr) -> bool:
+    return attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
+
+def held(value: ir.Value) -> ir.TensorProtocol | None:
+    """The numbers of an initializer or of a Constant node."""
+    if value.const_value is not None:
+        return value.const_value
+    producer = value.producer()
+    if producer is None or producer.op_type != "Constant":
+        return None
+    attribute = next(iter(producer.attributes.values()), None)
+    if attribute is None or attribute.is_ref():
+        return None
+    if attribute.type == ir.AttributeType.TENSOR:
+        return attribute.value
+    kinds = {"value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64"}
+    if attribute.name in kinds:
+        return ir.tensor(np.array(attribute.value, kinds[attribute.name]))
+    return None
+
+
+def declared(value: ir.Value) -> tuple[str, tuple[int | str | None, ...] | None]:
+    """(dtype, shape) of a tensor as the file states them."""
+    source: Any = value
+    if value.shape is None:
+        source = held(value) or value
+    dtype = DTYPES.get(int(source.dtype), "") if source.dtype is not None else ""
+    if source.shape is None:
+        return dtype, None
+    return dtype, tuple(dim if isinstance(dim, int) else dim.value for dim in source.shape)
+
+
+def attribute_text(attribute: ir.Attr, longest: int = 80) -> str:
+    """An attribute's value in a few characters."""
+    if attribute.is_ref():
+        return f"@{attribute.ref_attr_name}"
+    value = attribute.value
+    if attribute.type == ir.AttributeType.TENSOR:
+        return f"{DTYPES.get(int(value.dtype), '')}[{shape_text(tuple(value.shape.numpy()))}]"
+    if attribute.type in (ir.AttributeType.FLOAT, ir.AttributeType.FLOATS):
+        numbers = list(value) if attribute.type == ir.AttributeType.FLOATS else [value]
+        words = ",".join(f"{number:.6g}" for number in numbers[:longest])
+        return words if attribute.type == ir.AttributeType.FLOAT else f"[{words}]"
+    if isinstance(value, list | tuple):
+        value = "[" + ",".join(str(item) for item in value[:longest]) + "]"
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def module_path(node: ir.Node) -> tuple[str, ...]:
+    """The modules that a node is in, outermost first.
+
+    From ``workbench.scope`` (``m.set_scope``), from ``pkg.torch.onnx.name_scopes`` (what torch's exporter writes),
+    from ``namespace``, or from a name like ``/layers.0/attention/MatMul``.
+    """
+    stated = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
+    if stated.startswith("[") and SCOPE not in node.metadata_props:
+        try:
+            parts = [str(part) for part in ast.literal_eval(stated) if part]
+        except (ValueError, SyntaxError):
+            parts = []
+        return tuple(parts[:-1])
+    noted = node.metadata_props
+    text = noted.get(SCOPE) or noted.get("namespace") or (node.name or "").rpartition("/")[0]
+    return tuple(part for part in text[:2000].split("/") if part)[:16]

@@ -41,7 +41,7 @@ def test_it_is_found(rule, form):
     if (rule, form) in STANDARD:
         assert operators(made) == STANDARD[rule, form]
     (last,) = [node for node in made.ir.graph if node.outputs[0].name == "y"]
-    assert last.metadata_props["workbench.rule"] == rule
+    assert last.metadata_props["workbench.fusion"] == rule
     assert [value.name for value in made.ir.graph.outputs] == ["y"]
     row = made.report.table.iloc[0]
     assert row.nodes_before == len(proto.graph.node) and row.status == "fused"

@@ -315,7 +315,7 @@ class Types:
         try:
             if schema is None:
                 called = infer_call(draft, written, types)
-                return {name: without_invented(kind) for name, kind in called.items()}
+                return {name: canonical(kind) for name, kind in called.items()}
             data = {
                 value.name: small
                 for index, (value, _) in enumerate(inputs)

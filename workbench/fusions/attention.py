@@ -2,8 +2,8 @@
 
 The scale may be a product or a quotient after the first MatMul, lie on Q and K (as torch.export writes it), or be
 missing; the mask is added, or missing; the softmax may be guarded against rows without any score (NaN becomes 0).
-Becomes ONNX's Attention (operator set 23; for Q, K, V of 4 dims and no guard; K as the Transpose of what was multiplied,
-the mask spread along the rows where it is not known to have them), else the function
+Becomes ONNX's Attention (operator set 23; for Q, K, V of 4 dims and no guard; K as the Transpose of what was
+multiplied, the mask spread along the rows where it is not known to have them), else the function
 ``workbench::ScaledDotProductAttention`` of Q, K^T, V and the mask.
 
 Refuses: a softmax along another axis than the last, a scale that is not one number, and inner tensors that others read

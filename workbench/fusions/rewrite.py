@@ -19,7 +19,7 @@ from ..edits.schema import attribute as make_attribute
 from ..edits.schema import find as find_schema
 from .match import Match, Refusal, constant, is_constant
 
-RULE = "workbench.rule"
+RULE = "workbench.fusion"
 """Key, in a node's metadata, of the rule that made it."""
 DOMAIN = "workbench"
 """Domain of the functions that stand for what ONNX has no operator for."""

@@ -428,3 +428,25 @@ def test_precision_finds_converts_and_writes(run, tmp_path):
     assert status == 1 and "No smaller set than all 4 nodes was found" in out.replace("\n", " ")
     status, _, err = run("precision", model, "--keep", "Addd")
     assert status == 2 and "there is no node 'Addd' in the model; did you mean 'Add'" in err
+
+
+# --- fuse
+
+
+def test_fuse_writes_the_model_and_says_what_was_left_alone(run, folder):
+    status, out, err = run("fuse", REAL, "-o", "fused.onnx", "--verify", "--json", "fused.json")
+    assert (status, err) == (0, "")
+    assert "residual_block: 15 nodes before, 10 after\n  conv_batchnorm    5 times, 10 nodes to 5" in out
+    written = json.loads((folder / "fused.json").read_text())
+    assert written["counts"] == {"conv_batchnorm": 5} and written["output"] == str(folder / "fused.onnx")
+    assert all(row["error"] < 1e-4 and row["status"] == "fused" for row in written["fused"])
+    assert len(workbench.load(folder / "fused.onnx").nodes) == 10
+
+
+def test_fuse_with_an_unknown_rule(run):
+    assert run("fuse", "a.onnx", "--rules", "gelu,magic")[0::2] == (
+        2,
+        "workbench fuse: there is no fusion 'magic'; expected one of "
+        + ", ".join(rule.name for rule in workbench.fusions.RULES)
+        + "\n",
+    )

@@ -32,6 +32,7 @@ PUBLIC = {
     "edits",
     "errors",
     "figures",
+    "fusions",
     "inputs",
     "load",
     "precision",

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench import backends, edits, errors, figures, inputs, precision, report, tensorrt
+    from workbench import backends, edits, errors, figures, fusions, inputs, precision, report, tensorrt
     from workbench.compare import Comparison, compare
     from workbench.diff import diff
     from workbench.edits import replay
@@ -41,6 +41,7 @@ __all__ = [
     "edits",
     "errors",
     "figures",
+    "fusions",
     "inputs",
     "load",
     "precision",
@@ -64,7 +65,7 @@ _NAMES = {
     "profile": "workbench.profile",
     "profile_diff": "workbench.profile",
 }
-_MODULES = ("backends", "edits", "errors", "figures", "inputs", "precision", "report", "tensorrt")
+_MODULES = ("backends", "edits", "errors", "figures", "fusions", "inputs", "precision", "report", "tensorrt")
 
 
 def __getattr__(name: str) -> Any:

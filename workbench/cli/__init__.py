@@ -102,6 +102,16 @@ def parser() -> argparse.ArgumentParser:
     _runtime(profile)
     _top(profile, "layers to list", 15)
 
+    fuse = command("fuse", "fuse chains of nodes, and say what was left alone and why", data)
+    fuse.add_argument("model", metavar="M", help="an ONNX file")
+    fuse.add_argument("-o", "--output", metavar="FILE", help="write the fused model there")
+    fuse.add_argument("--rules", metavar="NAME,NAME", help="only these, in this order (default: all)")
+    fuse.add_argument("--no-functions", dest="functions", action="store_false",
+                      help="leave alone what ONNX has no operator for at the model's operator set")  # fmt: skip
+    fuse.add_argument("--verify", action="store_true", help="take back what adds more error than the tolerance")
+    fuse.add_argument("--tolerance", type=float, default=1e-4, help="of --verify (default: %(default)s)")
+    _inputs(fuse)
+
     report = command(
         "report", "compare and profile two models (or profile one) and write one HTML file", data
     )

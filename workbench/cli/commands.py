@@ -121,6 +121,34 @@ def precision(given: argparse.Namespace) -> int:
     return 0 if found.found else 1
 
 
+def fuse(given: argparse.Namespace) -> int:
+    """``workbench fuse M -o OUT``"""
+    from ..fusions import fuse as fuse_model
+    from ..inputs import feeds
+
+    model = load(given.model)
+    shapes = options.shapes(given.shapes, model.inputs)
+    verify = list(feeds(model, given.inputs, shapes=shapes, seed=given.seed)) if given.verify else None
+    fused = fuse_model(
+        model,
+        given.rules.split(",") if given.rules else None,
+        verify=verify,
+        tolerance=given.tolerance,
+        functions=given.functions,
+        shapes=shapes,
+        progress=sys.stderr.isatty(),
+    )
+    found = fused.report
+    path = fused.save(given.output) if given.output else None
+    if given.json:
+        _write_json(given.json, json.dumps(found.json() | {"output": path and str(path)}, indent=1))
+    if given.json != "-":
+        print("\n".join(map(printable, str(found).splitlines())))
+        if path:
+            print(f"The fused model: {path}")
+    return 0
+
+
 def report(given: argparse.Namespace) -> int:
     """``workbench report A B -o out.html``"""
     from ..report import write

@@ -39,6 +39,8 @@ LATER: dict[str, tuple[str, str]] = {
     "dequantize_first": ("workbench.tensorrt.fixes", "DequantizeFirst"),
     "fake_quantize": ("workbench.tensorrt.fixes", "FakeQuantize"),
     "fold_node": ("workbench.tensorrt.fixes", "FoldNode"),
+    "fuse_at": ("workbench.fusions.edit", "FuseAt"),
+    "replace_nodes": ("workbench.fusions.nodes", "ReplaceNodes"),
     "simulate_precision": ("workbench.precision", "SimulatePrecision"),
     "take_branch": ("workbench.tensorrt.fixes", "TakeBranch"),
 }
@@ -48,7 +50,10 @@ To add one: write the ``Edit`` in its package, with ``method = "<name>"``, and o
 ("workbench.<package>", "<Class>")``. It is then a method of ``Model``, and scripts and JSON that name it replay.
 """
 
-LATER_METHODS: dict[str, tuple[str, str]] = {}
+LATER_METHODS: dict[str, tuple[str, str]] = {
+    "fuse": ("workbench.fusions", "fuse"),
+    "why_not": ("workbench.fusions", "why_not"),
+}
 """Method of ``Model`` -> (module, function) of what is no edit itself but makes some; it gets the model first."""
 
 

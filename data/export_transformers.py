@@ -66,7 +66,9 @@ class Decoder(torch.nn.Module):
         if not self.eager:
             return self.model(input_ids=input_ids, use_cache=False).logits
         length = input_ids.shape[1]
-        blocked = torch.full((length, length), -1e4).triu(1)[None, None]  # the mask, which scores are added to
+        blocked = torch.full((length, length), -1e4).triu(1)[
+            None, None
+        ]  # the mask, which scores are added to
         positions = torch.arange(length)[None]
         return self.model(input_ids, attention_mask=blocked, position_ids=positions, use_cache=False).logits
 

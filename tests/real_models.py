@@ -50,7 +50,9 @@ _LIGHT = (
 LIGHT_MODELS = tuple(f"light_{name}" for name in _LIGHT)
 
 # Random weights, but the graphs that exporters write; see data/export_transformers.py.
-TRANSFORMERS = tuple(f"{kind}_tiny_{way}" for kind in ("bert", "gpt2", "llama") for way in ("script", "dynamo"))
+TRANSFORMERS = tuple(
+    f"{kind}_tiny_{way}" for kind in ("bert", "gpt2", "llama") for way in ("script", "dynamo")
+)
 
 _IN_DATA = ("loop", "needs_constraints", "residual_block")
 

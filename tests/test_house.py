@@ -32,6 +32,7 @@ PUBLIC = {
     "edits",
     "errors",
     "figures",
+    "fusions",
     "inputs",
     "load",
     "plugin",
@@ -59,7 +60,11 @@ ORDER = (
     ("demo", "cli"),
 )
 LEVEL = {module: level for level, group in enumerate(ORDER) for module in group}
-UPWARD = {("compare", "figures"), ("profile", "figures"), ("precision", "figures")}  # .plot(); only inside a function
+UPWARD = {
+    ("compare", "figures"),
+    ("profile", "figures"),
+    ("precision", "figures"),
+}  # .plot(); only inside a function
 
 HEAVY = ("IPython", "onnx", "onnx_ir", "onnxruntime", "pandas", "plotly", "polygraphy", "torch", "tqdm")
 RUNTIMES = ("cuda", "cupy", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch")

@@ -19,7 +19,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench import backends, edits, errors, figures, inputs, plugins, precision, report, tensorrt
+    from workbench import (
+        backends,
+        edits,
+        errors,
+        figures,
+        fusions,
+        inputs,
+        plugins,
+        precision,
+        report,
+        tensorrt,
+    )
     from workbench.compare import Comparison, compare
     from workbench.diff import diff
     from workbench.edits import replay
@@ -42,6 +53,7 @@ __all__ = [
     "edits",
     "errors",
     "figures",
+    "fusions",
     "inputs",
     "load",
     "plugin",
@@ -69,7 +81,18 @@ _NAMES = {
     "profile": "workbench.profile",
     "profile_diff": "workbench.profile",
 }
-_MODULES = ("backends", "edits", "errors", "figures", "inputs", "plugins", "precision", "report", "tensorrt")
+_MODULES = (
+    "backends",
+    "edits",
+    "errors",
+    "figures",
+    "fusions",
+    "inputs",
+    "plugins",
+    "precision",
+    "report",
+    "tensorrt",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ again in float64 where float32 would overflow, underflow or meet NaN or Inf. Sum
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -18,7 +19,12 @@ MEASURES = (
     "max_abs", "mean_abs", "max_rel", "mean_rel", "cosine", "snr_db", "nan", "inf", "ref_nan", "ref_inf",
     "ref_min", "ref_max", "cand_min", "cand_max",
 )  # fmt: skip
-_NARROW = {"float16", "bfloat16", "int8", "uint8", "int16", "uint16", "bool", "int4", "uint4"}
+_NARROW = {"float32", "float16", "bfloat16", "int8", "uint8", "int16", "uint16", "bool", "int4", "uint4"}
+_FLOAT, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+_LONG = (np.dtype(np.int64), np.dtype(np.uint64))
+_SUMS = (
+    "elements", "_finite", "_nonzero", "_d", "_dd", "_rel", "_aa", "_bb", "_ab", "_nan", "_inf", "_ref_nan", "_ref_inf",
+)  # fmt: skip
 
 
 class Measure:
@@ -43,6 +49,7 @@ class Measure:
         self._max_abs = self._max_rel = 0.0
         self._nan = self._inf = self._ref_nan = self._ref_inf = 0
         self._range = [math.inf, -math.inf, math.inf, -math.inf]
+        self.same = True  # every pair: of one dtype and the same bytes
 
     @property
     def equal(self) -> bool:
@@ -53,6 +60,7 @@ class Measure:
         """Measure one pair of arrays of the same shape."""
         if reference.shape != candidate.shape:
             raise ValueError(f"shapes differ: {reference.shape} and {candidate.shape}")
+        self.same = self.same and reference.dtype == candidate.dtype
         if reference.dtype.kind in "OSU" or candidate.dtype.kind in "OSU":
             differ = (reference.astype(str) != candidate.astype(str)).astype(np.float32)
             reference, candidate = np.zeros_like(differ), differ
@@ -60,72 +68,82 @@ class Measure:
             reference, candidate = (a.astype(np.complex128).view(np.float64) for a in (reference, candidate))
         if not reference.size:
             return
+        if reference.dtype == candidate.dtype and reference.dtype in _LONG:
+            apart = _apart(reference, candidate)
+            self._max_abs, self.same = max(self._max_abs, apart), self.same and not apart
         if _is_one(reference) and _is_one(candidate):
             one = (0,) * reference.ndim
-            a, b = (np.array([x[one]]).astype(np.float64) for x in (reference, candidate))
-            self._exact(a, b, reference.size)
+            a, b = (np.array([x[one]]) for x in (reference, candidate))
+            self.same = self.same and a.tobytes() == b.tobytes()
+            self._exact(a.astype(np.float64), b.astype(np.float64), reference.size)
             return
-        if reference.dtype == candidate.dtype and reference.dtype.name in ("int64", "uint64"):
-            self._max_abs = max(self._max_abs, _apart(reference, candidate))
-        narrow = all(a.dtype == np.float32 or a.dtype.name in _NARROW for a in (reference, candidate))
-        kind = np.dtype(np.float32 if narrow else np.float64)
+        kind = _FLOAT if _is_narrow(reference.dtype) and _is_narrow(candidate.dtype) else _DOUBLE
         first, second = _Blocks(reference, kind), _Blocks(candidate, kind)
-        size = min(BLOCK, reference.size)
-        d, r = np.empty(size, kind), np.empty(size, kind)
+        spare: tuple[np.ndarray, ...] = ()
         with np.errstate(all="ignore"):
             for start in range(0, reference.size, BLOCK):
                 n = min(BLOCK, reference.size - start)
                 a, b = first.block(start, n), second.block(start, n)
-                if not self._quick(a, b, d[:n], r[:n]):
+                if self.same and _bits(a, b):
+                    done = self._repeated(a)
+                else:
+                    self.same = False
+                    spare = spare or tuple(np.empty((2, n), kind))
+                    done = self._quick(a, b, spare[0][:n], spare[1][:n])
+                if not done:
                     self._exact(a.astype(np.float64), b.astype(np.float64), 1)
 
     def merge(self, other: Measure) -> None:
         """Add what another one has measured."""
-        for name, value in vars(other).items():
-            if name.startswith("_max"):
-                setattr(self, name, max(getattr(self, name), value))
-            elif name != "_range":
-                setattr(self, name, getattr(self, name) + value)
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self._max_abs = max(self._max_abs, other._max_abs)
+        self._max_rel = max(self._max_rel, other._max_rel)
+        self.same = self.same and other.same
         self._widen(*other._range)
+
+    def _repeated(self, a: np.ndarray) -> bool:
+        """Measure a block that is the same in both, in its own precision; False where that would not be right."""
+        aa, low, high = _dot(a, a), float(np.minimum.reduce(a)), float(np.maximum.reduce(a))
+        nonzero = a.size if low > 0 or high < 0 else int(np.count_nonzero(a != 0))
+        if not math.isfinite(aa) or (aa < _TINY and nonzero):
+            return False
+        self._aa, self._bb, self._ab = self._aa + aa, self._bb + aa, self._ab + aa
+        self._nonzero += nonzero
+        self._widen(low, high, low, high)
+        self._finite += a.size
+        self.elements += a.size
+        return True
 
     def _quick(self, a: np.ndarray, b: np.ndarray, d: np.ndarray, r: np.ndarray) -> bool:
         """Measure a block in its own precision; False (and nothing done) where that would not be right."""
-        aa = _dot(a, a)
+        aa, bb = _dot(a, a), _dot(b, b)
         np.subtract(b, a, out=d)
         np.abs(d, out=d)
-        top = float(d.max())
-        if not (math.isfinite(aa) and math.isfinite(top)):
+        top, dd = float(np.maximum.reduce(d)), _dot(d, d)
+        if not (math.isfinite(aa) and math.isfinite(bb) and math.isfinite(dd) and math.isfinite(top)):
             return False
-        low, high = float(a.min()), float(a.max())
-        n, nonzero = a.size, int(np.count_nonzero(a != 0))
-        if aa < _TINY and nonzero:
+        low, high = float(np.minimum.reduce(a)), float(np.maximum.reduce(a))
+        n = a.size
+        nonzero = n if low > 0 or high < 0 else int(np.count_nonzero(a != 0))
+        if (aa < _TINY and nonzero) or (dd < _TINY and top) or (bb < _TINY and b.any()):
             return False
-        if top == 0.0:
-            self._aa, self._bb, self._ab = self._aa + aa, self._bb + aa, self._ab + aa
-            self._nonzero += nonzero
-            self._widen(low, high, low, high)
-            self._finite += n
-            self.elements += n
-            return True
-        bb, dd = _dot(b, b), _dot(d, d)
         np.abs(a, out=r)
         if nonzero < n:  # 0/1 where the reference is 0, without the slow masked assignment
             r += a == 0
             np.divide(d * (a != 0), r, out=r)
         else:
             np.divide(d, r, out=r)
-        top_rel = float(r.max())
-        if not (math.isfinite(bb) and math.isfinite(dd) and math.isfinite(top_rel)) or dd < _TINY:
-            return False
-        if bb < _TINY and b.any():
+        top_rel = float(np.maximum.reduce(r))
+        if not math.isfinite(top_rel):
             return False
         self._aa, self._bb, self._ab = self._aa + aa, self._bb + bb, self._ab + _dot(a, b)
         self._dd += dd
-        self._d += float(d.sum())
-        self._rel += float(r.sum())
+        self._d += float(np.add.reduce(d))
+        self._rel += float(np.add.reduce(r))
         self._max_abs, self._max_rel = max(self._max_abs, top), max(self._max_rel, top_rel)
         self._nonzero += nonzero
-        self._widen(low, high, float(b.min()), float(b.max()))
+        self._widen(low, high, float(np.minimum.reduce(b)), float(np.maximum.reduce(b)))
         self._finite += n
         self.elements += n
         return True
@@ -209,6 +227,18 @@ class Measure:
         if self._dd == 0.0:
             return math.inf
         return 10.0 * math.log10(self._aa / self._dd) if self._aa else -math.inf
+
+
+@functools.cache
+def _is_narrow(dtype: np.dtype) -> bool:
+    """Whether float32 holds every value of the dtype."""
+    return dtype.name in _NARROW
+
+
+def _bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two blocks of one float dtype are the same bit by bit."""
+    kind = np.uint32 if a.itemsize == 4 else np.uint64
+    return bool((a.view(kind) == b.view(kind)).all())
 
 
 def _apart(a: np.ndarray, b: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from onnx import TensorProto
 from .errors import ModelError, NotInModelError
 from .model.info import DTYPES, nbytes
 
-_RANDOM = {
+RANDOM = {
     "RandomNormal",
     "RandomNormalLike",
     "RandomUniform",
@@ -101,7 +101,7 @@ class Graph:
         self.order = self._sorted()
         known = {*self.weights, *self.constants}
         for node in self.order:
-            node.constant = node.op_type not in _RANDOM and all(name in known for name in node.inputs)
+            node.constant = node.op_type not in RANDOM and all(name in known for name in node.inputs)
             if node.constant:
                 known.update(node.outputs)
 

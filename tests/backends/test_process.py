@@ -116,7 +116,9 @@ def test_dtypes_that_numpy_lacks(worker, dtype, shape):
         [helper.make_tensor_value_info("y", code, None)],
     )
     to = worker.load(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9).SerializeToString()
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9
+        ).SerializeToString()
     )
     x = np.full(shape, 1.75, "f4")
     for _ in range(2):

@@ -235,9 +235,7 @@ def test_generated_inputs():
     assert not math.isnan(other.table.max_abs["y"])
 
 
-@pytest.mark.parametrize(
-    "name", ["ppocr_rec", "style_multi", "light_squeezenet", "random_squeezenet"]
-)
+@pytest.mark.parametrize("name", ["ppocr_rec", "style_multi", "light_squeezenet", "random_squeezenet"])
 def test_as_run_only_rounds_differently(name: str):
     """Layouts of the runtime's own are never mistaken for the tensor whose name they carry."""
     light = name.replace("random", "light")

@@ -44,7 +44,9 @@ def run(made: wb.Model, feed: dict[str, Any]) -> dict[str, np.ndarray]:
 
 def dtypes(made: wb.Model) -> dict[str, str]:
     """Tensor -> dtype as onnx infers it, of the main graph."""
-    inferred = onnx.shape_inference.infer_shapes(made.to_proto(), check_type=True, strict_mode=True, data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(
+        made.to_proto(), check_type=True, strict_mode=True, data_prop=True
+    )
     graph = inferred.graph
     named = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
     named |= {t.name: t.data_type for t in graph.initializer}

@@ -118,7 +118,9 @@ def test_quantisation_changes_type_where_operator_set_and_scale_allow(opset, sca
     reason = nodes(made, "fp16").reason["n_d"]
     assert bool(reason) == (expected == "float32")
     x = small.normal(1, 4)
-    assert np.abs(small.run(made, {"x": x})["y"] - small.run(found, {"x": x})["y"]).max() < 2 * scale * 5 + 1e-3
+    assert (
+        np.abs(small.run(made, {"x": x})["y"] - small.run(found, {"x": x})["y"]).max() < 2 * scale * 5 + 1e-3
+    )
 
 
 def test_normalisation_and_reductions():
@@ -241,12 +243,16 @@ def test_custom_operators_and_functions_stay():
 
 
 def test_refused():
-    with pytest.raises(EditError, match="cannot convert the model: got the type 'fp8', expected 'fp16' or 'bf16'"):
+    with pytest.raises(
+        EditError, match="cannot convert the model: got the type 'fp8', expected 'fp16' or 'bf16'"
+    ):
         convert(chain(), "fp8")
     with pytest.raises(NotInModelError, match="there is no node 'n_aa' in the model; did you mean 'n_a'"):
         convert(chain(), "fp16", keep=["n_aa"])
     old = small.model("g (float[2] x) => (float[2] y) { y = Mul(x, x) }", opset=12)
-    with pytest.raises(EditError, match="Cast to bfloat16 needs operator set 13, the model has 12; use convert_opset"):
+    with pytest.raises(
+        EditError, match="Cast to bfloat16 needs operator set 13, the model has 12; use convert_opset"
+    ):
         convert(old, "bf16")
     whole = small.model("g (int64[2] x) => (int64[2] y) { y = Add(x, x) }")
     with pytest.raises(EditError, match="no node computes in float32 and could in float16"):

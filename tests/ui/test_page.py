@@ -256,7 +256,9 @@ def test_an_overlay_of_words_has_a_key_and_steps(page, tmp_path):
 
 
 def test_colour_by_origin(page, tmp_path):
-    model = wb.load(graphs.transformer(60)).set_metadata("workbench.fusion", "softmax", node="/layers.0/attn/Softmax")
+    model = wb.load(graphs.transformer(60)).set_metadata(
+        "workbench.fusion", "softmax", node="/layers.0/attn/Softmax"
+    )
     show(page, tmp_path, model)
     page.get_by_label("Colour by").select_option("origin")
     assert "fused: softmax" in page.locator(".wbg-legend").text_content()

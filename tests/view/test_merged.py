@@ -23,9 +23,7 @@ def of(a, b):
 
 def marks(made, overlay):
     names = [row[0] for row in overlay.categories]
-    return {
-        made.header["nodes"][i]: names[int(v)] for i, v in enumerate(overlay.values) if not np.isnan(v)
-    }
+    return {made.header["nodes"][i]: names[int(v)] for i, v in enumerate(overlay.values) if not np.isnan(v)}
 
 
 def edges(made):
@@ -132,7 +130,7 @@ class Seen(DiffView):
         self.sent.append(content)
 
     def ask(self, method, **params):
-        self._answer({"rpc": "1", "method": method, "params": params}, __import__("threading").Event())
+        self._receive(self, {"rpc": "1", "method": method, "params": params}, [])
         return self.sent.pop()
 
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
-from .memory import Block, Region, dtype_of, uniform
+from .channel import Channel
+from .memory import Block, Region, dtype_of, name_of, uniform
 
 
 class Server:
@@ -104,7 +105,7 @@ class Server:
         element = uniform(array)
         if element is None:
             return self.ours.store(array)
-        return Block("uniform", self.ours.number, element, array.dtype.name, array.shape)
+        return Block("uniform", self.ours.number, element, name_of(array.dtype), array.shape)
 
 
 def main(
@@ -117,7 +118,7 @@ def main(
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
-    connection = Connection(pipe)
+    channel = Channel(pipe)
     speaking = threading.Lock()
 
     def answer(number: int, do: Callable[..., Any], arguments: tuple) -> None:
@@ -126,23 +127,33 @@ def main(
         except BaseException as error:
             reply = (number, False, (type(error).__name__, str(error)))
         with speaking:
-            connection.send(reply)
+            try:
+                channel.send(reply)
+            except (pickle.PicklingError, TypeError, AttributeError) as error:  # what `do` gave cannot travel
+                channel.send((number, False, (type(error).__name__, str(error))))
 
     try:
         server = Server(backend, options, Region(theirs, 0, owner=False), Region(ours, 1, owner=True))
     except BaseException as error:
-        connection.send((0, False, (type(error).__name__, str(error))))
+        channel.send((0, False, (type(error).__name__, str(error))))
         return
-    connection.send((0, True, server.runtime.version))
-    threads = ThreadPoolExecutor(parallel)
+    channel.send((0, True, server.runtime.version))
+    runs: queue.SimpleQueue = queue.SimpleQueue()
+
+    def run() -> None:
+        while True:
+            answer(*runs.get())
+
+    for _ in range(parallel):
+        threading.Thread(target=run, daemon=True).start()
     while True:
         try:
-            number, verb, arguments, freed = connection.recv()
+            number, verb, arguments, freed = channel.receive()
         except EOFError:
             os._exit(0)
         for start in freed:
             server.ours.release(start)
         if verb == "run" and parallel > 1:
-            threads.submit(answer, number, server.run, arguments)
+            runs.put((number, server.run, arguments))
         else:
             answer(number, getattr(server, "run" if verb == "run alone" else verb), arguments)

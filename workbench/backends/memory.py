@@ -7,10 +7,11 @@ One side (the owner) hands out blocks of it, the other reads them. `/dev/shm` is
 from __future__ import annotations
 
 import bisect
+import functools
+import math
 import mmap
 import os
 import sys
-import tempfile
 import threading
 from typing import Any, NamedTuple
 
@@ -36,6 +37,13 @@ class Block(NamedTuple):
     shape: tuple[int, ...]
 
 
+@functools.cache
+def name_of(dtype: np.dtype) -> str:
+    """The name of a dtype, kept: numpy puts it together anew each time."""
+    return dtype.name
+
+
+@functools.cache
 def dtype_of(name: str) -> np.dtype:
     """The numpy dtype of that name; bfloat16, float8 and 4-bit types come from ml_dtypes."""
     try:
@@ -51,6 +59,8 @@ def create() -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("workbench")
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, _CAPACITY)
@@ -119,22 +129,19 @@ class Region:
 
     def view(self, offset: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         """The array at `offset`, without a copy."""
-        kind = dtype_of(dtype)
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.frombuffer(self._map, kind, count, offset).reshape(shape)
+        return np.frombuffer(self._map, dtype_of(dtype), math.prod(shape), offset).reshape(shape)
 
     def new(self, dtype: str, shape: tuple[int, ...]) -> tuple[Block, np.ndarray]:
         """A new block and the writable array in it."""
-        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype_of(dtype).itemsize
-        offset = self.allocate(nbytes)
+        offset = self.allocate(math.prod(shape) * dtype_of(dtype).itemsize)
         return Block("shared", self.number, offset, dtype, shape), self.view(offset, dtype, shape)
 
     def store(self, array: np.ndarray) -> Block:
         """Copy an array in and return its block."""
         array = np.asarray(array)
         if array.dtype.kind in "OSU" or not array.size:
-            return Block("value", self.number, array, array.dtype.name, array.shape)
-        block, target = self.new(array.dtype.name, array.shape)
+            return Block("value", self.number, array, name_of(array.dtype), array.shape)
+        block, target = self.new(name_of(array.dtype), array.shape)
         target[...] = array
         return block
 

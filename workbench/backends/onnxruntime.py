@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .memory import dtype_of
+from .memory import dtype_of, name_of
 
 LEVELS = {
     "none": "ORT_DISABLE_ALL",
@@ -184,7 +184,7 @@ class Runtime:
                 continue
             array = np.asarray(array, order="C")  # ascontiguousarray would make a scalar one-dimensional
             keep.append(array)
-            code = _CODES.get(array.dtype.name, array.dtype.type)
+            code = _CODES.get(name_of(array.dtype), array.dtype.type)
             binding.bind_input(name, "cpu", 0, code, list(array.shape), array.ctypes.data)
         results: dict[str, Any] = {}
         for name in names:
@@ -201,7 +201,7 @@ class Runtime:
 def _beyond_numpy(loaded: Loaded, feeds: dict[str, np.ndarray]) -> bool:
     """Whether a feed or an output has a dtype that ONNX Runtime does not pass as a numpy array."""
     return any(
-        d in _CODES for d in (*(array.dtype.name for array in feeds.values()), *loaded.outputs.values())
+        d in _CODES for d in (*(name_of(array.dtype) for array in feeds.values()), *loaded.outputs.values())
     )
 
 

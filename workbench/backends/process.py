@@ -13,6 +13,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,12 +21,12 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping
-from multiprocessing import Pipe
 from typing import Any
 
 import numpy as np
 
 from ..errors import BackendCrashed, BackendError, BackendFailed, BackendNotInstalled, BackendTimeout
+from .channel import Channel
 from .memory import Block, Region, create, expand
 
 _START = (
@@ -71,7 +72,7 @@ class Worker:
         _alive.add(self)
 
     def _start(self) -> None:
-        ours, theirs = Pipe()
+        ours, theirs = socket.socketpair()
         life, self._lifeline = os.pipe()
         regions = create(), create()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -101,8 +102,8 @@ class Worker:
             theirs.close()
             for fd in (life, *regions):
                 os.close(fd)
-        self._pipe = ours
-        self._listener = threading.Thread(target=_listen, args=(ours, self._arrived), daemon=True)
+        self._pipe = Channel(ours.detach())
+        self._listener = threading.Thread(target=_listen, args=(self._pipe, self._arrived), daemon=True)
         self._listener.start()
 
     @property
@@ -363,12 +364,14 @@ def free(worker: Worker, blocks: Iterable[Block]) -> None:
                 worker._freed.append(block.place)
 
 
-def _listen(pipe: Any, arrived: queue.SimpleQueue) -> None:
+def _listen(pipe: Channel, arrived: queue.SimpleQueue) -> None:
     """Move replies to a queue, so that neither side ever blocks on a full pipe; None says that the worker is gone."""
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            arrived.put(pipe.recv())
-    arrived.put(None)
+    try:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                arrived.put(pipe.receive())
+    finally:
+        arrived.put(None)
 
 
 @atexit.register

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +10,9 @@ from typing import Any
 from ..backends import Worker
 from ..errors import CompareError
 from ..inputs import feeds as make_feeds
-from ..model import Model, TensorInfo, load
+from ..model import Model, TensorInfo
+from ..model.collection import paused
+from ..model.core import opened
 from ..model.shapes import infer
 from ..segments import Graph
 from . import plan as planning
@@ -66,8 +66,8 @@ def compare(
     start = time.perf_counter()
     pool = threads or max(1, (os.cpu_count() or 1) // 2)
     with Worker("onnxruntime", timeout=timeout, parallel=3, pool=pool) as worker:
-        with _no_collection():
-            first, second = (m if isinstance(m, Model) else load(m) for m in (reference, candidate))
+        with paused():
+            first, second = map(opened, (reference, candidate))
         items = make_feeds(first, inputs, shapes=shapes, count=count, seed=seed)
         observer = None
         if as_run:
@@ -97,7 +97,7 @@ def _stream(
     progress: bool,
 ) -> Comparison:
     limit = max(1 << 20, budget // 24)
-    with _no_collection():
+    with paused():
         a, b = Graph(first.to_proto()), Graph(second.to_proto())
         names = _inputs(a, b)
         example = next(iter(items))
@@ -172,18 +172,6 @@ def _batches(items: Any, size: int) -> Iterator[list]:
             batch = []
     if batch:
         yield batch
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """No garbage collection: what loading and planning make stays; to search it is a fifth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class _bar:

@@ -6,7 +6,11 @@ are measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +21,11 @@ from ..backends import Session, Worker, free, view
 from ..backends.memory import Block, dtype_of
 from ..errors import BackendFailed
 from ..metrics import Measure
-from ..segments import Graph, Node
+from ..segments import RANDOM, Graph, Node
 from .plan import Piece, Plan, unused_prefix
 from .result import SHAPES_DIFFER
 
+AHEAD = int(os.environ.get("AHEAD", "2"))
 RUN = {"optimize": "none", "prepack": False, "arena": False}
 
 
@@ -68,7 +73,9 @@ class Stream:
     )
     loaded: int = 0
     _sessions: dict[tuple[str, int], Session | None] = field(default_factory=dict)
+    _contents: dict[tuple[str, int], bytes] = field(default_factory=dict)  # digests of the models of sessions
     _shared: dict[int, int] = field(default_factory=dict)  # place -> how many hold it beyond the first
+    _weights: dict[int, int] = field(default_factory=dict)  # key -> bytes of what its pieces read of weights
     _equal: dict[int | None, set[str]] = field(default_factory=dict)  # input -> tensors that were equal
 
     def run(self, feeds: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]) -> None:
@@ -81,30 +88,35 @@ class Stream:
                 {n: track.worker.store(a) for n, a in fitting(track.graph, feed, given).items()}
                 for feed in feeds
             ]
-        tasks = [(key, item) for key in self.plan.keys for item in self._items(key)]
-        running: list[Callable[[], None]] | None = None
-        done = -1  # the last stage that was run one track after the other
-        for (key, item), after in zip(tasks, [*tasks[1:], None][: len(tasks)], strict=True):
-            if key == done:
+        tasks = deque((key, item) for key in self.plan.keys for item in self._items(key))
+        running: deque[tuple[int, int | None, list[Callable[[], None]]]] = deque()
+        while tasks or running:
+            while tasks and len(running) < AHEAD and self._ready(*tasks[0], running):
+                running.append((*tasks[0], self._submit_both(*tasks.popleft())))
+            if not running:
+                key = tasks[0][0]
+                self._one_by_one(key)
+                while tasks and tasks[0][0] == key:
+                    tasks.popleft()
                 continue
-            if running is None:
-                if not self._light(key):
-                    self._one_by_one(key)
-                    done = key
-                    continue
-                running = self._submit_both(key, item)
-            for wait in running:
+            key, item, waits = running.popleft()
+            for wait in waits:
                 wait()
-            running = None
-            if after is not None and (after[0] == key or self._light(after[0])):
-                running = self._submit_both(*after)
-            self._finish(key, item)
-            if after is None or after[0] != key:
+            while tasks and len(running) < AHEAD and self._ready(*tasks[0], running):
+                running.append((*tasks[0], self._submit_both(*tasks.popleft())))
+            self._finish(key, item, share=all(other != item for _, other, _ in running))
+            if not any(later == key for later, _, _ in running) and not (tasks and tasks[0][0] == key):
                 self._end_stage(key)
             self.tick()
         for track in self.tracks.values():
             for blocks in track.feeds:
                 free(track.worker, blocks.values())
+
+    def _ready(self, key: int, item: int | None, running: Iterable[tuple[int, int | None, Any]]) -> bool:
+        """Whether a task can start: what it reads is not being made, and its weights may be there with the others'."""
+        busy = [other for _, other, _ in running]
+        free = None not in busy and (item is None or item not in busy)
+        return free and self._light(key)
 
     def stored(self, track: str, name: str) -> np.ndarray:
         """A weight as the runtime reads it from the model."""
@@ -144,14 +156,15 @@ class Stream:
 
     def _light(self, key: int) -> bool:
         """Whether the weights of all tracks, and those of the stage before, may be there at the same time."""
+        if key in self._weights:
+            return self._weights[key] <= self.heavy
         total = 0
         for piece in self.plan.pieces[key].values():
             track = self.tracks[piece.track]
             for name in {name for node in piece.nodes for name in node.inputs}:
                 block = track.once.get(name)
-                total += (
-                    int(np.prod(block.shape)) * 4 if block is not None else track.graph.weight_bytes(name)
-                )
+                total += math.prod(block.shape) * 4 if block is not None else track.graph.weight_bytes(name)
+        self._weights[key] = total
         return total <= self.heavy
 
     def _submit(self, piece: Piece, item: int | None) -> Callable[[], None]:
@@ -193,12 +206,21 @@ class Stream:
         return wait
 
     def _load(self, piece: Piece, track: Track, feeds: Mapping[str, Block]) -> Session:
+        """A session for a piece: that of another track where both have the same nodes and weights."""
         types = {name: block.dtype for name, block in feeds.items()}
-        proto = track.graph.piece(piece.nodes, piece.outputs, types, piece.renamed)
+        data = track.graph.piece(piece.nodes, piece.outputs, types, piece.renamed).SerializeToString()
+        draws = any(name.encode() in data for name in RANDOM)  # each track its own: a session goes on drawing
+        content = b"" if draws else hashlib.sha256(data).digest()
+        for other in self.tracks.values():
+            slot = other.name, piece.key
+            alike = self._sessions.get(slot)
+            if alike and content and other.worker is track.worker and self._contents.get(slot) == content:
+                return alike
         first, last = piece.nodes[0].name, piece.nodes[-1].name
         title = f"{track.title} [{first}]" if first == last else f"{track.title} [{first} … {last}]"
         self.loaded += 1
-        return track.worker.load(proto.SerializeToString(), name=title, **track.options)
+        self._contents[piece.track, piece.key] = content
+        return track.worker.load(data, name=title, **track.options)
 
     def _feeds(self, piece: Piece, item: int | None, own: list[Block]) -> dict[str, Block]:
         """What flows into a piece: name in the piece -> block. Blocks made for this are added to `own`."""
@@ -237,12 +259,13 @@ class Stream:
         own.append(made)
         return made
 
-    def _finish(self, key: int, item: int | None) -> None:
-        """Measure what is due, with the local run in between, and give back what is not needed any more."""
+    def _finish(self, key: int, item: int | None, *, share: bool) -> None:
+        """Measure what is due, with the local run in between, and give back what is not needed any more.
+
+        `share`: no run that has begun reads what this input has made.
+        """
         found = self._propagated(key, item)
-        if (
-            item is not None and len(self.tracks["candidate"].held) > 1
-        ):  # else a run that has begun may read them
+        if share and item is not None:
             for name in self._equal.get(item, set()) & found.keys():
                 if self.plan.last["candidate"][self.plan.pairs[name]] > key:
                     self._share(name, item)
@@ -292,8 +315,9 @@ class Stream:
             self._close(track, key)
 
     def _close(self, track: str, key: int) -> None:
+        self._contents.pop((track, key), None)
         session = self._sessions.pop((track, key), None)
-        if session is not None:
+        if session is not None and session not in self._sessions.values():  # else another track still uses it
             session.close()
 
     def _measure(self, mine: str, name: str, item: int | None) -> Measure | None:
@@ -309,21 +333,18 @@ class Stream:
         found = Measure()
         found.add(view(reference.worker, a), view(track.worker, b))
         self._count(mine, name, found)
-        if name == "candidate" and found.equal and a.dtype == b.dtype:
+        if name == "candidate" and found.same:
             self._equal.setdefault(item, set()).add(mine)
         return found
 
     def _share(self, mine: str, item: int) -> None:
-        """Hold one block where both models have made the same bytes."""
+        """Hold one block for a tensor of which both models have made the same bytes."""
         reference, track, other = self.tracks["reference"], self.tracks["candidate"], self.plan.pairs[mine]
         a, b = reference.get(mine, item), track.get(other, item)
         held = track.held[item]
         if a is None or b is None or other not in held or reference.worker is not track.worker or a == b:
             return
-        if a.kind == b.kind == "shared" and np.array_equal(
-            view(reference.worker, a).reshape(-1).view(np.uint8),
-            view(track.worker, b).reshape(-1).view(np.uint8),
-        ):
+        if a.kind == b.kind == "shared":
             held[other] = a
             self._shared[a.place] = self._shared.get(a.place, 0) + 1
             free(track.worker, [b])

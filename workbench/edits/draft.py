@@ -12,8 +12,10 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from ..model.inferred import take
 from .bodies import nested
-from .infer import SMALL
+from .encoded import Encoded
+from .infer import reads_values
 from .names import Names
 from .types import Types
 
@@ -25,15 +27,19 @@ class Draft(Names):
     """An ``onnx_ir.Model`` with an index of its names, and the steps that change both.
 
     Attributes:
+        encoded: the nodes as bytes, for onnx's inference of the whole graph.
         types: what is known of the type of each value.
         log: the steps since ``start``.
         touched: nodes whose operator, attributes or inputs a step changed; they are checked when the edit ends.
         retyped: values whose type a step changed, with the type before.
+        everywhere: an edit that changes nearly every type sets it: the whole graph is inferred instead of a cone.
     """
 
     def __init__(self, model: ir.Model):
         super().__init__(model)
-        self.types = Types(self)
+        found = take(model)
+        self.encoded = Encoded(self, found)
+        self.types = Types(self, found)
         self.start()
 
     def start(self) -> None:
@@ -41,6 +47,7 @@ class Draft(Names):
         self.log: list[Step] = []
         self.touched: dict[ir.Node, None] = {}
         self.retyped: dict[ir.Value, onnx.TypeProto | None] = {}
+        self.everywhere = False
 
     def back(self) -> None:
         """Undo all noted steps."""
@@ -58,7 +65,12 @@ class Draft(Names):
     def set(self, thing: Any, field: str, new: Any) -> None:
         """Set a plain field of a node, graph or value."""
         old = getattr(thing, field)
-        self.do(lambda: setattr(thing, field, new), lambda: setattr(thing, field, old))
+
+        def step(value: Any) -> None:
+            setattr(thing, field, value)
+            self.encoded.forget(thing)
+
+        self.do(lambda: step(new), lambda: step(old))
         if isinstance(thing, ir.Node):
             self.touched[thing] = None
 
@@ -69,6 +81,7 @@ class Draft(Names):
             del self.nodes[old]
             node.name = new
             self.nodes[new] = node
+            self.encoded.forget(node)
 
         old = node.name or ""
         self.do(lambda: step(old, name), lambda: step(name, old))
@@ -80,6 +93,8 @@ class Draft(Names):
             graph = value.graph
             order = [new if key == old else key for key in held(graph)] if value.is_initializer() else []
             value.name = new
+            self.encoded.forget(value.producer(), *value.consumers())
+            self.types.renamed(value, old)
             if order:
                 data = graph.initializers.data  # type: ignore[union-attr]
                 graph.initializers.data = {key: data[key] for key in order}  # type: ignore[union-attr]
@@ -91,8 +106,8 @@ class Draft(Names):
         old = value.name or ""
         self.do(lambda: step(old, name), lambda: step(name, old))
 
-    def put(self, mapping: Any, key: str, new: Any) -> None:
-        """Set an entry of metadata, attributes or operator sets; None removes it."""
+    def put(self, mapping: Any, key: str, new: Any, node: ir.Node | None = None) -> None:
+        """Set an entry of metadata, operator sets, or attributes (of a node); None removes it."""
         old = dict(mapping)
 
         def step() -> None:
@@ -100,16 +115,18 @@ class Draft(Names):
                 mapping.pop(key, None)
             else:
                 mapping[key] = new
+            self.encoded.forget(node)
 
         def undo() -> None:
             mapping.clear()
             mapping.update(old)
+            self.encoded.forget(node)
 
         self.do(step, undo)
 
     def set_attribute(self, node: ir.Node, name: str, attribute: ir.Attr | None) -> None:
         """Set or remove a node's attribute (not a body)."""
-        self.put(node.attributes, name, attribute)
+        self.put(node.attributes, name, attribute, node)
         self.touched[node] = None
 
     # -- steps: edges and nodes -------------------------------------------------------------------------------
@@ -125,13 +142,21 @@ class Draft(Names):
         """A new node with one output, not in a graph yet."""
         wires = tuple(inputs)
         node = ir.Node(domain, op_type, (), attributes, name=name)
-        self.do(lambda: _wire(node, wires), lambda: _wire(node, ()))
+        self._rewire(node, (), wires)
         return node
+
+    def _rewire(
+        self, node: ir.Node, old: tuple[ir.Value | None, ...], new: tuple[ir.Value | None, ...]
+    ) -> None:
+        def step(inputs: tuple[ir.Value | None, ...]) -> None:
+            _wire(node, inputs)
+            self.encoded.forget(node)
+
+        self.do(lambda: step(new), lambda: step(old))
 
     def set_inputs(self, node: ir.Node, inputs: Iterable[ir.Value | None]) -> None:
         """Set all inputs of a node."""
-        old, new = tuple(node.inputs), tuple(inputs)
-        self.do(lambda: _wire(node, new), lambda: _wire(node, old))
+        self._rewire(node, tuple(node.inputs), tuple(inputs))
         self.touched[node] = None
 
     def redirect(
@@ -253,7 +278,11 @@ class Draft(Names):
         self.set(value, "const_value", tensor)
         self.retyped.setdefault(value, before)
         self.types.declare(value, self.types.of(value))
-        self.touched.update((user, None) for user, _ in value.uses() if tensor.size <= SMALL)
+        self.touch_readers(value, tensor)
+
+    def touch_readers(self, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+        """The values of a constant are others now."""
+        self.touched.update((user, None) for user, index in value.uses() if reads_values(user, index, tensor))
 
     def remove_function(self, key: ir.OperatorIdentifier) -> None:
         """Remove a model-local function that nothing calls."""

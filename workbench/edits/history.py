@@ -24,6 +24,7 @@ import onnx_ir as ir
 from ..errors import EditError, ModelError
 from ..model import Model
 from ..model.check import check_model
+from ..model.collection import paused
 from ..model.names import name_nodes
 from ..model.proto import skeleton
 from .base import Edit, Whole
@@ -152,6 +153,11 @@ def version_of(model: Model) -> Version:
 
 def apply(model: Model, edit: Edit) -> Model:
     """The model that an edit makes of another one; see ``Model.apply``."""
+    with paused():  # else now and then an edit waits for a search through the whole graph
+        return _apply(model, edit)
+
+
+def _apply(model: Model, edit: Edit) -> Model:
     version = version_of(model)
     if isinstance(edit, Whole):
         made = edit.replace(version.graph())

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .draft import Draft
 
 SMALL = 1024  # elements of a constant that shape inference may look at
+_INTS = (ir.DataType.INT64, ir.DataType.INT32)
+_FLOATS = {"Resize": (1, 2), "Upsample": (1,), "Range": (0, 1, 2)}
+"""Operators whose output shape depends on values of floats -> the inputs that hold these."""
 
 
 def write_node(node: ir.Node) -> onnx.NodeProto:
@@ -27,15 +30,22 @@ def write_node(node: ir.Node) -> onnx.NodeProto:
     return ir.serde.serialize_node(proto.stand_in(node, place))
 
 
-def small_data(value: ir.Value) -> onnx.TensorProto | None:
-    """The data of a small constant."""
-    tensor = value.const_value
-    producer = value.producer()
+def reads_values(node: ir.Node, index: int, tensor: ir.TensorProtocol) -> bool:
+    """Whether the shapes of what a node makes may depend on the values of a constant that it reads."""
+    ints = tensor.dtype in _INTS or index in _FLOATS.get(node.op_type, ())
+    return ints and tensor.size <= SMALL
+
+
+def small_data(node: ir.Node, index: int) -> onnx.TensorProto | None:
+    """The data of an input of a node, where it is a small constant and shapes may depend on it."""
+    value = node.inputs[index]
+    assert value is not None
+    tensor, producer = value.const_value, value.producer()
     if tensor is None and producer is not None and producer.op_type == "Constant" and producer.domain == "":
         attribute = producer.attributes.get("value")
         if attribute is not None and not attribute.is_ref():
             tensor = attribute.value
-    if tensor is None or tensor.size > SMALL or tensor.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+    if tensor is None or not reads_values(node, index, tensor):
         return None
     return onnx.numpy_helper.from_array(tensor.numpy(), value.name)
 

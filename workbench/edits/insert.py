@@ -15,7 +15,7 @@ from . import origins, place, schema
 from .base import Edit, tuples
 from .content import Content, of_array
 from .draft import Draft
-from .types import make
+from .tensortypes import make
 
 
 def splice(

@@ -14,6 +14,7 @@ from .base import Edit
 from .bodies import bodies, nested
 from .draft import Draft
 from .insert import plain_attributes, plain_value
+from .tensortypes import typed_value
 
 
 @dataclass(frozen=True)
@@ -276,8 +277,4 @@ def make_input(draft: Draft, value: ir.Value) -> ir.Value:
             f"tensor {value.name!r} cannot become an input: its type is not known well enough, got "
             f"{draft.types.text(value)}; cut at another one"
         )
-    return ir.Value(
-        name=value.name,
-        type=ir.serde.deserialize_type_proto_for_type(kind),
-        shape=ir.serde.deserialize_type_proto_for_shape(kind),
-    )
+    return typed_value(value.name, kind)

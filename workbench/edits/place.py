@@ -26,6 +26,8 @@ def following(draft: Draft, graph: ir.Graph, values: Iterable[ir.Value | None]) 
     for node in graph:
         if take:
             found, take = node, False
+            if not makers:
+                break
         if node in makers:
             makers.discard(node)
             found, take = None, True

@@ -12,7 +12,7 @@ from ..model.info import from_type
 from .base import Edit, tuples
 from .draft import Draft
 from .infer import text
-from .types import make
+from .tensortypes import make, typed_value
 
 Dims = tuple[int | str | None, ...]
 
@@ -51,7 +51,7 @@ class SetInput(Edit):
         except EditError as error:
             raise EditError(f"{what}: {error}") from None
         draft.types.declare(value, kind)
-        draft.types.again()
+        draft.everywhere = True
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,7 @@ class AddInput(Edit):
         value = graph.initializers.get(self.name)
         if value is None or value.is_graph_input():
             name = draft.new_name(graph, self.name, "add an input")
-            kind = make(self.dtype, self.shape)
-            value = ir.Value(
-                name=name,
-                type=ir.serde.deserialize_type_proto_for_type(kind),
-                shape=ir.serde.deserialize_type_proto_for_shape(kind),
-            )
+            value = typed_value(name, make(self.dtype, self.shape))
         else:
             draft.types.state(value, draft.types.of(value))
         draft.set_ports(graph, "inputs", [*graph.inputs, value])

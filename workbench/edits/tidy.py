@@ -20,16 +20,11 @@ from .nodes import make_input
 from .ports import add_output
 from .weights import data
 
-_RANDOM = frozenset(
-    (
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Multinomial",
-        "Bernoulli",
-        "Dropout",
-    )
+_NOT_FOLDED = frozenset(
+    """
+    RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout
+    Constant QuantizeLinear DequantizeLinear
+    """.split()  # noqa: SIM905 - shorter than a list of strings
 )
 
 
@@ -54,7 +49,7 @@ class FoldConstants(Edit):
     def _fold(self, draft: Draft, graph: ir.Graph) -> None:
         folded = []
         for node in list(graph):
-            found = self._compute(draft, graph, node)
+            found = self.compute(draft, graph, node)
             if not found:
                 continue
             for output, array in found:
@@ -68,21 +63,19 @@ class FoldConstants(Edit):
         if folded:
             draft.remove(graph, folded)
 
-    def _compute(self, draft: Draft, graph: ir.Graph, node: ir.Node) -> list[tuple[ir.Value, np.ndarray]]:
+    def compute(self, draft: Draft, graph: ir.Graph, node: ir.Node) -> list[tuple[ir.Value, np.ndarray]]:
+        """The outputs of a node that depends on constants alone, none for other nodes."""
+        for value in node.inputs:  # first, because it is what most nodes fail at
+            if value is not None and not _is_constant(value):
+                return []
         if (
-            node.op_type in (*_RANDOM, "Constant", "QuantizeLinear", "DequantizeLinear")
+            node.op_type in _NOT_FOLDED
             or node.domain != ""
             or any(bodies(node))
             or any(output.is_graph_output() for output in node.outputs)
         ):
             return []
-        feeds = {}
-        for value in node.inputs:
-            if value is None:
-                continue
-            if not _is_constant(value) or value.is_graph_input():
-                return []
-            feeds[value.name or ""] = value
+        feeds = {value.name or "": value for value in node.inputs if value is not None}
         made = [draft.types.of(output) for output in node.outputs if output.name]
         if any(kind is None or _bytes(kind) is None or _bytes(kind) > self.limit for kind in made):  # type: ignore[operator]
             return []
@@ -100,8 +93,10 @@ class FoldConstants(Edit):
 
 
 def _is_constant(value: ir.Value) -> bool:
+    if value.const_value is not None:
+        return not value.is_graph_input()
     node = value.producer()
-    return value.const_value is not None or (
+    return (
         node is not None
         and node.op_type == "Constant"
         and node.domain == ""
@@ -134,13 +129,24 @@ class CleanUp(Edit):
 
 def drop_functions(draft: Draft) -> None:
     """Remove functions that nothing calls."""
-    while True:
+    while draft.model.functions:
         used = {(node.domain, node.op_type, node.overload) for node in draft.nodes.values()}
         gone = [key for key in draft.model.functions if key not in used]
         if not gone:
             return
         for key in gone:
             draft.remove_function(key)
+
+
+def _unread(node: ir.Node, inside: set[ir.Node]) -> bool:
+    """Whether nothing but the given nodes reads what a node makes."""
+    for value in node.outputs:
+        for user, _ in value.uses():
+            if user not in inside:
+                return False
+        if value.is_graph_output():
+            return False
+    return True
 
 
 def clean(draft: Draft) -> None:
@@ -151,8 +157,7 @@ def clean(draft: Draft) -> None:
         dead: dict[ir.Node, None] = {}
         inside: set[ir.Node] = set()
         for node in reversed(list(graph)):
-            outputs = [value for value in node.outputs if value.name]
-            if all(not v.is_graph_output() and all(user in inside for user, _ in v.uses()) for v in outputs):
+            if _unread(node, inside):
                 dead[node] = None
                 inside.update((node, *nested(node)))
         if dead:

@@ -1,44 +1,77 @@
 """What is known of the type of each tensor of a graph that is edited, and what an edit changes about that.
 
-The whole graph goes through onnx's shape inference once, before the first edit that needs a type. From then on only
-the affected cone is inferred again: the touched nodes, and what follows them until nothing changes any more.
+The whole graph goes through onnx's shape inference once, when the model is read (``model/inferred.py``). From then on
+only the affected cone is inferred again: the touched nodes, and what follows them until nothing changes any more.
+Where the cone cannot be told from types (the arithmetic on shapes) or is nearly everything (an input's shape), the
+whole graph goes through onnx again, as bytes of which most are kept.
 """
 
 from __future__ import annotations
 
 import heapq
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
 
 from ..errors import EditError
-from ..model import proto
-from ..model.info import DTYPES, from_type
+from ..model.inferred import infer
+from ..model.info import from_type
+from ..model.proto import skeleton
 from .bodies import bodies, nested
 from .infer import first_error, infer_call, misfit, small_data, text, write_node
 from .schema import check_inputs, schema_of
+from .tensortypes import canonical, declared, of_tensor, refined, same, stated, without_shape
 
 if TYPE_CHECKING:
     from .draft import Draft
 
+MANY = 100  # touched nodes from which on the whole graph is inferred at once, if it has to be anyway
+
 
 class Types:
-    """Types of the values of a Draft; what is set here follows undo and redo."""
+    """Types of the values of a Draft; what is set here follows undo and redo.
 
-    def __init__(self, draft: Draft):
+    Args:
+        draft: the graph, as it is before the first step.
+        found: what onnx inferred for it when it was read; None: that is done before the first edit that needs types.
+    """
+
+    def __init__(self, draft: Draft, found: onnx.ModelProto | None):
         self.draft = draft
-        self._known: dict[ir.Value, onnx.TypeProto | None] | None = None
+        self._known: dict[ir.Value, onnx.TypeProto | None] = {}
+        self._first_names: dict[ir.Value, str] = {}
+        self._keep(found)
+
+    def _keep(self, found: onnx.ModelProto | None) -> None:
+        """Remember what was inferred for the graph as it is now; the names tell of which tensor, until they change."""
+        self._found = found
+        self._named = {graph: dict(names) for graph, names in self.draft.values.items()} if found else {}
+        self._graphs = dict(self._pairs(found.graph, self.draft.model.graph)) if found else {}
+        self._by_name: dict[ir.Graph, dict[str, onnx.ValueInfoProto]] = {}
+        self._first_names.clear()
 
     # -- what is known ----------------------------------------------------------------------------------------
 
     def of(self, value: ir.Value) -> onnx.TypeProto | None:
         """The type of a tensor as far as it is known."""
         if value.const_value is not None:
-            return _of_tensor(value.const_value)
-        known = self._known or {}
-        return known[value] if value in known else declared(value)
+            return of_tensor(value.const_value)
+        if value in self._known:
+            return self._known[value]
+        graph, name = value.graph, self._first_names.get(value, value.name or "")
+        if graph in self._graphs and self._named[graph].get(name) is value:
+            if graph not in self._by_name:
+                self._by_name[graph] = {info.name: info for info in self._graphs[graph].value_info}
+            info = self._by_name[graph].get(name)
+            if info is not None and info.type.WhichOneof("value"):
+                return canonical(info.type)
+        return declared(value)
+
+    def renamed(self, value: ir.Value, old: str) -> None:
+        """A tensor has another name now; what is known of it is found by its first one."""
+        self._first_names.setdefault(value, old)
 
     def text(self, value: ir.Value) -> str:
         """``float32[1, n]`` for messages."""
@@ -46,85 +79,93 @@ class Types:
 
     def declare(self, value: ir.Value, kind: onnx.TypeProto | None) -> None:
         """Set the type of a value; where the graph states it, it is stated anew."""
-        before = self.of(value)
-        self.draft.retyped.setdefault(value, before)
-        known = self._known
-        assert known is not None or value.const_value is not None
-        if known is not None:
-            present, old = value in known, known.get(value)
+        self.declare_all([(value, self.of(value), kind)])
 
-            def undo() -> None:
-                if present:
-                    known[value] = old
-                else:
-                    known.pop(value, None)
+    def declare_all(
+        self, changes: list[tuple[ir.Value, onnx.TypeProto | None, onnx.TypeProto | None]]
+    ) -> None:
+        """``declare`` for many (value, type before, type), in one step."""
+        known, retyped = self._known, self.draft.retyped
+        new = {value: kind for value, _, kind in changes}
+        olds = {value: known[value] for value in new if value in known}
+        for value, before, _ in changes:
+            retyped.setdefault(value, before)
 
-            self.draft.do(lambda: known.__setitem__(value, kind), undo)
-        stated = value.is_graph_input() or value.is_graph_output()
-        if stated and (kind is None or not kind.WhichOneof("value")):
-            return
-        if stated or value.type is not None or value.shape is not None:
-            self.state(value, kind, keep_rank=stated)
+        def undo() -> None:
+            for value in new:
+                del known[value]
+            known.update(olds)
+
+        self.draft.do(lambda: known.update(new), undo)
+        restated = []
+        for value, kind in new.items():
+            port = value.is_graph_input() or value.is_graph_output()
+            if port and (kind is None or not kind.WhichOneof("value")):
+                continue
+            if port or value.type is not None or value.shape is not None:
+                of_it, shape = stated(kind)
+                keep = shape is None and port  # ports need a rank
+                restated.append((value, of_it, value.shape if keep else shape))
+        self._state(restated)
 
     def state_like(self, value: ir.Value, other: ir.Value) -> None:
         """State of a value in the graph what is stated of another."""
-        self.draft.set(value, "type", other.type)
-        self.draft.set(value, "shape", other.shape)
+        self._state([(value, other.type, other.shape)])
 
-    def state(self, value: ir.Value, kind: onnx.TypeProto | None, *, keep_rank: bool = False) -> None:
-        """Write the type of a value into the graph (as value_info); None removes it.
+    def state(self, value: ir.Value, kind: onnx.TypeProto | None) -> None:
+        """Write the type of a value into the graph (as value_info); None removes it."""
+        self._state([(value, *stated(kind))])
 
-        Args:
-            keep_rank: where no shape is known any more, keep the one that was stated: inputs and outputs need one.
-        """
-        shape = kind and ir.serde.deserialize_type_proto_for_shape(kind)
-        self.draft.set(value, "type", kind and ir.serde.deserialize_type_proto_for_type(kind))
-        if shape is not None or not keep_rank:
-            self.draft.set(value, "shape", shape)
+    def _state(self, news: list[tuple[ir.Value, Any, Any]]) -> None:
+        olds = [(value, value.type, value.shape) for value, _, _ in news]
+
+        def step(items: list[tuple[ir.Value, Any, Any]]) -> None:
+            for value, kind, shape in items:
+                value.type, value.shape = kind, shape
+
+        if news:
+            self.draft.do(lambda: step(news), lambda: step(olds))
 
     def know(self) -> None:
-        """Infer the whole model, once. To be called before the first step that changes a type."""
-        if self._known is None:
-            self._known = {}
-            self._infer_everything()
+        """Infer the whole model, if that was not done yet. To be called before the first step that changes a type."""
+        if self._found is None:
+            self._keep(infer(skeleton(self.draft.model).SerializeToString()) or onnx.ModelProto())
 
-    def _infer_everything(self) -> None:
-        model = self.draft.model
-        try:
-            found = onnx.shape_inference.infer_shapes(proto.skeleton(model), data_prop=True)
-        except Exception:  # an odd model: what it declares is all that is known
+    def _pairs(self, found: onnx.GraphProto, graph: ir.Graph) -> Iterator[tuple[ir.Graph, onnx.GraphProto]]:
+        """The graphs, bodies included, with what was inferred for them."""
+        yield graph, found
+        if not any(self.draft.graph_of(node) is graph for node, _ in self.draft.owners.values()):
             return
-        for value, kind in self._read(found.graph, model.graph):
-            self._set(value, kind)
+        for node, found_node in zip(graph, found.node, strict=False):
+            for attribute in found_node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    yield from self._pairs(attribute.g, node.attributes[attribute.name].value)
 
-    def again(self) -> None:
-        """Infer the whole main graph anew, because an input changed; EditError when a node does not fit any more."""
+    def _again(self) -> list[ir.Value]:
+        """Infer the whole main graph anew; the values whose type is another one now. EditError when a node does not
+        fit any more."""
         graph = self.draft.model.graph
-        fresh = self._without_stated()
+        encoded = self.draft.encoded.model()
         try:
-            found = onnx.shape_inference.infer_shapes(
-                fresh, check_type=True, strict_mode=True, data_prop=True
-            )
+            found = _strictly(encoded)
         except Exception as error:
             if not self._failed_before():
                 raise EditError(
                     f"the model does not take that: {first_error(error)}; change that node first"
                 ) from None
-            found = onnx.shape_inference.infer_shapes(fresh, data_prop=True)
-        for value, kind in [
-            *self._read(found.graph, graph),
-            *zip(graph.outputs, map(_typed, found.graph.output), strict=True),
-        ]:
-            if not value.is_graph_input() and not same(self.of(value), kind):
-                self.declare(value, kind)
-
-    def _without_stated(self) -> onnx.ModelProto:
-        fresh = proto.skeleton(self.draft.model)
-        del fresh.graph.value_info[:]
-        for info in fresh.graph.output:
-            if info.type.HasField("tensor_type"):
-                info.type.tensor_type.ClearField("shape")
-        return fresh
+            found = onnx.shape_inference.infer_shapes(encoded, data_prop=True)
+        changes = []
+        for part, inferred in self._pairs(found.graph, graph):
+            names, ends = self.draft.values[part], inferred.output if part is graph else ()
+            for info in (*inferred.value_info, *ends):
+                value, kind = names.get(info.name), canonical(info.type)
+                if value is None or value.const_value is not None or not kind.WhichOneof("value"):
+                    continue
+                before = self.of(value)
+                if not same(before, kind) and not value.is_graph_input():
+                    changes.append((value, before, kind))
+        self.declare_all(changes)
+        return [value for value, _, _ in changes]
 
     def _failed_before(self) -> bool:
         """Whether the model did not pass strict inference before this edit either."""
@@ -132,9 +173,7 @@ class Types:
         for _, undo in reversed(steps):
             undo()
         try:
-            onnx.shape_inference.infer_shapes(
-                self._without_stated(), check_type=True, strict_mode=True, data_prop=True
-            )
+            _strictly(self.draft.encoded.model())
         except Exception:  # the answer
             return True
         finally:
@@ -143,28 +182,34 @@ class Types:
             self.draft.log = steps
         return False
 
-    def _set(self, value: ir.Value, kind: onnx.TypeProto | None) -> None:
-        assert self._known is not None
-        self._known[value] = kind
-
-    def _read(self, found: onnx.GraphProto, graph: ir.Graph) -> list[tuple[ir.Value, onnx.TypeProto]]:
-        """What inference found for the values of a graph and of the bodies in it."""
-        names = self.draft.values[graph]
-        read = []
-        for info in found.value_info:
-            value = names.get(info.name)
-            if value is not None and value.const_value is None and info.type.WhichOneof("value"):
-                read.append((value, without_invented(info.type)))
-        for node, found_node in zip(graph, found.node, strict=True):
-            for attribute in found_node.attribute:
-                if attribute.type == onnx.AttributeProto.GRAPH:
-                    read += self._read(attribute.g, node.attributes[attribute.name].value)
-        return read
-
     # -- what an edit changes ---------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Infer the cone of what the noted steps touched; EditError when a node in it does not fit any more."""
+        draft = self.draft
+        changed = [value for value, old in draft.retyped.items() if not same(old, self.of(value))]
+        far = draft.everywhere or any(map(self._reaches_far, draft.touched))
+        far = far or any(map(self._counts, draft.retyped))
+        if not draft.everywhere and not (far and len(draft.touched) > MANY):
+            self._follow(draft.touched, changed)
+            far = far or any(map(self._counts, draft.retyped))
+        if far:  # of operators without a schema onnx says nothing
+            reached = {*changed, *self._again()}
+            odd = [node for node in self._without_schema() if not reached.isdisjoint(node.inputs)]
+            self._follow(odd, [])
+
+    def _without_schema(self) -> Iterator[ir.Node]:
+        """The nodes whose operator onnx does not know, and that call no function either."""
+        known: dict[tuple[str, str, str], bool] = {}
+        for node in self.draft.nodes.values():
+            key = (node.domain, node.op_type, node.overload)
+            if key not in known:
+                known[key] = key in self.draft.model.functions or schema_of(node, self.draft) is not None
+            if not known[key]:
+                yield node
+
+    def _follow(self, nodes: Iterable[ir.Node], values: Iterable[ir.Value]) -> None:
+        """Infer nodes and the users of values, and what follows from them until nothing changes any more."""
         draft = self.draft
         queue: list[tuple[Any, int, ir.Node]] = []
         waiting: set[ir.Node] = set()
@@ -175,18 +220,15 @@ class Types:
                 waiting.add(node)
                 heapq.heappush(queue, (self._place(node, places), id(node), node))
 
-        for node in draft.touched:
+        for node in nodes:
             push(node)
-        for value, before in list(draft.retyped.items()):
-            if not same(before, self.of(value)):
-                self._push_users(value, push)
+        for value in values:
+            self._push_users(value, push)
         while queue:
             _, _, node = heapq.heappop(queue)
             waiting.discard(node)
             for value in self._infer_node(node):
                 self._push_users(value, push)
-        if any(map(self._reaches_far, draft.touched)) or any(map(self._counts, draft.retyped)):
-            self.again()
 
     def _reaches_far(self, node: ir.Node) -> bool:
         """Whether a node takes part in the arithmetic on shapes, or is in a function: then what follows from it is
@@ -259,7 +301,7 @@ class Types:
         if node.op_type == "Constant" and node.domain == "":
             attribute = next(iter(node.attributes.values()), None)
             if attribute is not None and attribute.type == ir.AttributeType.TENSOR:
-                return {node.outputs[0].name or "": _of_tensor(attribute.value)}
+                return {node.outputs[0].name or "": of_tensor(attribute.value)}
         if schema is None and (node.domain, node.op_type, node.overload) not in draft.model.functions:
             return self._unknown(node)
         if any(value is not None and kind is None for value, kind in inputs):
@@ -272,9 +314,12 @@ class Types:
                     types[value.name or ""] = kind
         try:
             if schema is None:
-                return infer_call(draft, written, types)
+                called = infer_call(draft, written, types)
+                return {name: canonical(kind) for name, kind in called.items()}
             data = {
-                value.name: small for value, _ in inputs if value is not None and (small := small_data(value))
+                value.name: small
+                for index, (value, _) in enumerate(inputs)
+                if value is not None and (small := small_data(node, index))
             }
             opsets = [onnx.helper.make_opsetid(*item) for item in draft.opsets(draft.graph_of(node)).items()]
             return onnx.shape_inference.infer_node_outputs(
@@ -316,74 +361,5 @@ class Types:
         return node in self.draft.touched or any(value in retyped for value in (*node.inputs, *given))
 
 
-def _typed(info: onnx.ValueInfoProto) -> onnx.TypeProto:
-    return without_invented(info.type)
-
-
-def _of_tensor(tensor: ir.TensorProtocol) -> onnx.TypeProto:
-    return _tensor_type(tensor.dtype.value, tuple(tensor.shape.numpy()))
-
-
-@lru_cache(maxsize=4096)
-def _tensor_type(dtype: int, shape: tuple[int, ...]) -> onnx.TypeProto:
-    return onnx.helper.make_tensor_type_proto(dtype, shape)
-
-
-def make(dtype: str, shape: tuple[int | str | None, ...] | None) -> onnx.TypeProto:
-    """A tensor type; EditError when there is no such dtype or dim."""
-    number = next((number for number, name in DTYPES.items() if name == dtype), None)
-    if number is None:
-        raise EditError(
-            f"got the dtype {dtype!r}, expected one of {', '.join(DTYPES.values())}; give one of these"
-        )
-    for dim in shape or ():
-        if not (dim is None or isinstance(dim, str) or (type(dim) is int and dim >= 0)):
-            raise EditError(
-                f"got the dim {dim!r} in the shape {shape}, expected an int from 0, a name, or None for unknown"
-            )
-    return onnx.helper.make_tensor_type_proto(number, shape)
-
-
-def declared(value: ir.Value) -> onnx.TypeProto | None:
-    """The type that the graph states for a value."""
-    if value.type is None:
-        return None
-    return ir.to_proto(value).type
-
-
-def without_invented(kind: onnx.TypeProto) -> onnx.TypeProto:
-    """A type without the symbols that onnx's inference makes up (``unk__0``)."""
-    if kind.HasField("tensor_type"):
-        for dim in kind.tensor_type.shape.dim:
-            if dim.dim_param.startswith("unk__"):
-                dim.ClearField("value")
-    return kind
-
-
-def refined(new: onnx.TypeProto, old: onnx.TypeProto) -> onnx.TypeProto:
-    """A type with the dims that were known before where nothing new is known; for unchanged inputs only."""
-    (dtype, shape), (old_dtype, old_shape) = from_type(new), from_type(old)
-    if dtype != old_dtype or old_shape is None or not new.HasField("tensor_type"):
-        return new
-    if shape is None:
-        return old
-    if len(shape) != len(old_shape) or any(
-        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(shape, old_shape, strict=True)
-    ):
-        return new
-    dims = [
-        a if isinstance(a, int) else b if b is not None else a for a, b in zip(shape, old_shape, strict=True)
-    ]
-    return onnx.helper.make_tensor_type_proto(new.tensor_type.elem_type, dims)
-
-
-def without_shape(kind: onnx.TypeProto) -> onnx.TypeProto:
-    """A tensor type of the same dtype and unknown rank."""
-    found = onnx.TypeProto()
-    found.tensor_type.elem_type = kind.tensor_type.elem_type
-    return found
-
-
-def same(one: onnx.TypeProto | None, two: onnx.TypeProto | None) -> bool:
-    """Whether two types say the same."""
-    return one is two or (one is not None and two is not None and from_type(one) == from_type(two))
+def _strictly(encoded: bytes) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(encoded, check_type=True, strict_mode=True, data_prop=True)

@@ -14,7 +14,7 @@ from . import place
 from .base import Edit
 from .content import Content, of_array
 from .draft import Draft
-from .types import make
+from .tensortypes import make
 
 
 @dataclass(frozen=True)
@@ -125,3 +125,4 @@ def set_weight(draft: Draft, value: ir.Value, tensor: ir.TensorProtocol) -> None
     for name in list(node.attributes):
         draft.set_attribute(node, name, None)
     draft.set_attribute(node, "value", ir.AttrTensor("value", tensor))
+    draft.touch_readers(value, tensor)

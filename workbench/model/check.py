@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx
 
@@ -13,6 +13,7 @@ from .info import BITS, DTYPES, nbytes
 from .scopes import within
 
 Nodes = Any  # a protobuf list of onnx.NodeProto
+Maker: TypeAlias = str | onnx.NodeProto  # what a name is of: a word, or the node of which it is an output
 LARGEST = 1 << 50  # bytes; no tensor of a model on disk comes near it
 _A = onnx.AttributeProto
 # what older exporters leave out: an attribute's type, told by the field that is set
@@ -75,11 +76,11 @@ def _check_version(proto: onnx.ModelProto) -> None:
 
 def _check_graph(graph: onnx.GraphProto, outer: frozenset[str], scope: str) -> None:
     where = f" in the body {scope}" if scope else ""
-    local: dict[str, str] = {}
+    local: dict[str, Maker] = {}
     for info in graph.input:
         _define(local, info.name, "graph input", where)
     inputs = set(local)
-    initializers: dict[str, str] = {}
+    initializers: dict[str, Maker] = {}
     for tensor in graph.initializer:
         _define(initializers, tensor.name, "initializer", where)
         _check_tensor(tensor, f"initializer {tensor.name!r}{where}")
@@ -99,7 +100,7 @@ def _check_graph(graph: onnx.GraphProto, outer: frozenset[str], scope: str) -> N
 def _check_function(function: onnx.FunctionProto) -> None:
     scope = f"{function.domain}::{function.name}"
     where = f" in the function {scope}"
-    local: dict[str, str] = {}
+    local: dict[str, Maker] = {}
     for name in function.input:
         _define(local, name, "input", where)
     for attribute in function.attribute_proto:
@@ -110,23 +111,28 @@ def _check_function(function: onnx.FunctionProto) -> None:
             raise _Unsound(f"output {name!r}{where} is made by no node of it")
 
 
-def _define(names: dict[str, str], name: str | bytes, kind: str, where: str) -> None:
+def _define(names: dict[str, Maker], name: str | bytes, kind: Maker, where: str) -> None:
     if isinstance(name, bytes):
         raise _Unsound(f"the name {name[:40]!r} of {_a(kind)}{where} is not UTF-8 text; the file is damaged")
     if not name:
-        raise _Unsound(f"{kind} number {len(names)}{where} has no name")
+        raise _Unsound(f"{kind} number {len(names)}{where} has no name")  # outputs of nodes always have one
     if name in names:
         raise _Unsound(f"the name {name!r} is used twice{where}: for {_a(names[name])} and for {_a(kind)}")
     names[name] = kind
 
 
-def _a(kind: str) -> str:
+def _a(kind: Maker) -> str:
+    if not isinstance(kind, str):
+        return f"an output of {_label(kind)}"
     return f"{'an' if kind[0] in 'aeio' else 'a'} {kind}"
 
 
-def _check_nodes(nodes: Nodes, local: dict[str, str], outer: frozenset[str], scope: str, where: str) -> None:
+def _check_nodes(
+    nodes: Nodes, local: dict[str, Maker], outer: frozenset[str], scope: str, where: str
+) -> None:
     given = set(local)
-    for node in nodes:
+    every = list(nodes)
+    for node in every:
         for text in (node.op_type, node.domain, node.overload, node.name, *node.input):
             if isinstance(text, bytes):
                 raise _Unsound(
@@ -134,26 +140,37 @@ def _check_nodes(nodes: Nodes, local: dict[str, str], outer: frozenset[str], sco
                 )
         for name in node.output:
             if name:
-                _define(local, name, f"output of {_label(node)}", where)
-    visible = outer | local.keys()
-    needs, ordered, ready = [], True, set(given)
-    for node in nodes:
-        needed = {name for name in node.input if name}
-        for name in needed:
-            if name not in visible:
-                raise _Unsound(
-                    f"{_label(node)}{where} reads the tensor {name!r}, which nothing in the model makes"
-                )
-        if len({attribute.name for attribute in node.attribute}) != len(node.attribute):
-            raise _Unsound(f"{_label(node)}{where} has an attribute twice")
-        for attribute in node.attribute:
-            needed |= _check_attribute(attribute, visible, within(scope, node.name or node.op_type), where)
-        needed = {name for name in needed if name in local and name not in given}
+                _define(local, name, node, where)
+    visible, made = outer | local.keys(), local.keys() - given
+    needs, ordered, ready = [], True, given
+    for node in every:
+        needed = set(node.input)
+        needed.discard("")
+        if not needed <= visible:
+            name = next(name for name in node.input if name and name not in visible)
+            raise _Unsound(
+                f"{_label(node)}{where} reads the tensor {name!r}, which nothing in the model makes"
+            )
+        if attributes := node.attribute:
+            needed |= _check_attributes(node, attributes, visible, scope, where)
+        needed &= made
         ordered = ordered and needed <= ready
         ready.update(node.output)
         needs.append(needed)
     if not ordered:
         _sort(nodes, needs, where)
+
+
+def _check_attributes(
+    node: onnx.NodeProto, attributes: Any, visible: frozenset[str], scope: str, where: str
+) -> set[str]:
+    """Check a node's attributes; returns the names from outside that bodies in them read."""
+    if len({attribute.name for attribute in attributes}) != len(attributes):
+        raise _Unsound(f"{_label(node)}{where} has an attribute twice")
+    at, needed = within(scope, node.name or node.op_type), set()
+    for attribute in attributes:
+        needed |= _check_attribute(attribute, visible, at, where)
+    return needed
 
 
 def _check_attribute(

@@ -17,11 +17,13 @@ import onnx_ir as ir
 from ..errors import ModelError
 from . import assume, content, proto, save, summary, tables
 from . import load as reading
+from .collection import paused
 from .costs import UNKNOWN
 from .external import Folder
 from .info import TensorInfo, from_value_info
 from .names import name_nodes
 from .scopes import tensors
+from .source import Source
 from .walk import Walk
 from .weights import FileTensor
 
@@ -51,6 +53,14 @@ def load(source: Any, *, base_dir: str | os.PathLike[str] | None = None) -> Mode
     Raises:
         ModelError: the source cannot be used as a model, with the exact reason.
     """
+    with paused():
+        model = opened(source, base_dir=base_dir)
+        _ = model.ir  # what is wrong with it must be said now
+    return model
+
+
+def opened(source: Any, *, base_dir: str | os.PathLike[str] | None = None) -> Model:
+    """Like `load`, but the graph is made only when it is asked for; what onnx_ir refuses comes up then."""
     if isinstance(source, Model):
         return source
     if isinstance(source, str | os.PathLike):
@@ -89,17 +99,32 @@ class Model:
     Each kind of edit is a method that gives a new model (``m.rename_node("a", "b")``); ``workbench.edits`` adds them.
     """
 
-    def __init__(self, model: ir.Model, *, path: Path | None = None, name: str | None = None):
-        name_nodes(model)
-        self.past = model.metadata_props.pop(HISTORY, None)
+    def __init__(self, model: ir.Model | Source, *, path: Path | None = None, name: str | None = None):
+        self.past: str | None = None
         self.version: Any = None
-        self._graph, self.path, self._name = model, path, name
+        if isinstance(model, Source) and any(entry.key == HISTORY for entry in model.proto.metadata_props):
+            model = model.build()
+        self._source = model if isinstance(model, Source) else None
+        self._made = None if isinstance(model, Source) else self._named(model)
+        self.path, self._name = path, name
         self._start()
 
     def _start(self) -> None:
         self._proto: onnx.ModelProto | None = None
         self._spilled: dict[int, tuple[str, int]] = {}
         self._walks: dict[Any, Walk] = {}
+
+    def _named(self, model: ir.Model) -> ir.Model:
+        name_nodes(model)
+        self.past = model.metadata_props.pop(HISTORY, None)
+        return model
+
+    @property
+    def _graph(self) -> Graph:
+        if self._made is None:
+            assert self._source is not None
+            self._made = self._named(self._source.build())
+        return self._made
 
     @property
     def ir(self) -> Graph:
@@ -111,18 +136,31 @@ class Model:
     @property
     def name(self) -> str:
         """Short name for display: the file's, or the graph's."""
-        return self._name or (self.path.stem if self.path else "") or self.ir.graph.name or "model"
+        return self._name or (self.path.stem if self.path else "") or self._title or "model"
+
+    @property
+    def _title(self) -> str:
+        return self._unedited.proto.graph.name if self._unedited else self.ir.graph.name or ""
 
     @cached_property
     def inputs(self) -> tuple[TensorInfo, ...]:
         """What must be fed: the graph's inputs, without those that have a default (an initializer)."""
+        if self._unedited is not None:
+            return self._unedited.ports()[0]
         graph = self.ir.graph
         return tuple(_info(value) for value in graph.inputs if value.name not in graph.initializers)
 
     @cached_property
     def outputs(self) -> tuple[TensorInfo, ...]:
         """What the graph returns."""
+        if self._unedited is not None:
+            return self._unedited.ports()[1]
         return tuple(_info(value) for value in self.ir.graph.outputs)
+
+    @property
+    def _unedited(self) -> Source | None:
+        """What it was read from, if it is still that."""
+        return self._source if self.version is None else None
 
     # -- what it is -----------------------------------------------------------------------------------------
 
@@ -209,6 +247,11 @@ class Model:
         Raises:
             ModelError: a data file changed since the model was loaded.
         """
+        source = self._unedited
+        if source is not None and source.weight_bytes <= save.INLINE_LIMIT:
+            made = self._proto or source.runnable()
+            self._proto = made if source.weight_bytes <= CACHED else None
+            return made
         weights = list(tensors(self.ir))
         outside = {t.file for t in weights if isinstance(t, FileTensor) and not t.file.embedded}
         for file in outside:
@@ -285,7 +328,8 @@ class Model:
     def at(self, version: Any) -> Model:
         """The model of another version of the same tree; for ``workbench.edits``."""
         model = object.__new__(type(self))
-        model._graph, model.path, model._name = self._graph, self.path, self._name
+        model._made, model._source = self._graph, self._source
+        model.path, model._name = self.path, self._name
         model.past, model.version = self.past, version
         model._start()
         return model
@@ -310,6 +354,24 @@ class Model:
         from importlib import import_module  # widgets draw models; models do not depend on widgets
 
         return import_module("workbench.widgets").GraphView(self, **options)
+
+    def netron(self, *, port: int = 0, height: int = 800) -> Any:
+        """The model as it is now in the real Netron, on Netron's own server (on this machine, for this machine).
+
+        Args:
+            port: of the server; 0: any that is free.
+            height: of the frame in a notebook, in pixels.
+
+        Returns:
+            A ``workbench.widgets.netron.Netron``: a notebook shows it; ``url``, ``open()``, ``stop()``.
+
+        Raises:
+            BackendNotInstalled: without the package netron.
+            BackendCrashed, BackendTimeout: the server does not start.
+        """
+        from importlib import import_module
+
+        return import_module("workbench.widgets.netron").netron(self, port=port, height=height)
 
     def __repr__(self) -> str:
         ports = f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"

@@ -12,19 +12,20 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from ..errors import ModelError
-from . import check, wire
+from . import check, inferred, wire
 from .external import Folder, open_file
 from .info import DTYPES
 from .proto import skeleton
 from .scopes import initializers, nodes
 from .sniff import looks_like
+from .source import Source
 from .weights import FileTensor, from_buffer
 
 Embedded = Callable[[ir.ExternalTensor, dict[str, Any]], ir.TensorProtocol]
 """(what refers to bytes of the file itself, its names) -> the tensor over these bytes."""
 
 
-def read_file(path: Path) -> ir.Model:
+def read_file(path: Path) -> Source | ir.Model:
     """The model in a file; weights in it and in its external data files are mapped, not read.
 
     Raises:
@@ -38,10 +39,13 @@ def read_file(path: Path) -> ir.Model:
     def embedded(tensor: ir.ExternalTensor, names: dict[str, Any]) -> ir.TensorProtocol:
         return FileTensor(file, tensor.offset or 0, tensor.dtype, tensor.shape, **names)
 
-    return _read(file.map(), what, embedded, Folder(path.parent, model=path))
+    def raw(offset: int, length: int) -> bytes:
+        return bytes(file.view(offset, length))
+
+    return _read(file.map(), what, embedded, raw, Folder(path.parent, model=path))
 
 
-def read_bytes(data: bytes, what: str, folder: Folder | None) -> ir.Model:
+def read_bytes(data: bytes, what: str, folder: Folder | None) -> Source | ir.Model:
     """The model encoded in bytes; its weights are views of them."""
     if not data:
         raise ModelError(f"{what}: there are no bytes; expected an encoded ONNX model")
@@ -52,10 +56,16 @@ def read_bytes(data: bytes, what: str, folder: Folder | None) -> ir.Model:
             memoryview(data)[start : start + tensor.nbytes], tensor.dtype, tensor.shape, **names
         )
 
-    return _read(data, what, embedded, folder)
+    def raw(offset: int, length: int) -> bytes:
+        return data[offset : offset + length]
+
+    return _read(data, what, embedded, raw, folder)
 
 
-def _read(data: bytes | mmap, what: str, embedded: Embedded, folder: Folder | None) -> ir.Model:
+def _read(
+    data: bytes | mmap, what: str, embedded: Embedded, raw: Callable[[int, int], bytes], folder: Folder | None
+) -> Source | ir.Model:
+    """The graph, or what it can be made of later where nothing but the file itself is needed for that."""
     proto = onnx.ModelProto()
     try:
         try:
@@ -66,14 +76,21 @@ def _read(data: bytes | mmap, what: str, embedded: Embedded, folder: Folder | No
         raise ModelError(f"{what}: it is no ONNX model, or a damaged one: {looks_like(data)}") from error
     if not proto.HasField("graph"):
         raise ModelError(f"{what}: it is no ONNX model (it has no graph): {looks_like(data)}")
-    return from_proto(proto, what, embedded, folder, len(data))
-
-
-def from_proto(
-    proto: onnx.ModelProto, what: str, embedded: Embedded | None, folder: Folder | None, size: int = 0
-) -> ir.Model:
-    """The checked model in a proto whose weights are references (to the file itself, or to external data)."""
     check.check_model(proto, what)
+
+    def build() -> ir.Model:
+        copy = onnx.ModelProto()  # onnx_ir keeps parts of it and changes them
+        copy.CopyFrom(proto)
+        return _from_proto(copy, what, embedded, folder, len(data))
+
+    source = Source(proto, raw, build)
+    return source if source.plain else build()
+
+
+def _from_proto(
+    proto: onnx.ModelProto, what: str, embedded: Embedded, folder: Folder | None, size: int
+) -> ir.Model:
+    """The graph of a checked proto whose weights are references (to the file itself, or to external data)."""
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # onnx_ir raises many kinds on odd input
@@ -92,6 +109,7 @@ def from_proto(
         return _bind(tensor, what, embedded, folder, size)
 
     for_each_tensor(model, bind)
+    inferred.keep(model, proto)
     return model
 
 
@@ -137,7 +155,7 @@ def for_each_tensor(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.Te
     for value in initializers(model):
         value.const_value = change(value.const_value)  # type: ignore[arg-type]
     for node in nodes(model):
-        for name, attribute in list(node.attributes.items()):
+        for name, attribute in list(node.attributes.data.items()):  # its own iteration is slow
             if attribute.is_ref():
                 continue
             if attribute.type == ir.AttributeType.TENSOR:

@@ -14,7 +14,16 @@ def name_nodes(model: ir.Model) -> None:
     gets the same names, and a model that was named once stays as it is.
     """
     every = list(nodes(model))
-    taken = {node.name for node in every if node.name}
+    firsts = (next((value.name for value in node.outputs if value.name), "") for node in every)
+    given = [(node.name or "", node.op_type, first) for node, first in zip(every, firsts, strict=True)]
+    for node, name in zip(every, unique(given), strict=True):
+        if node.name != name:
+            node.name = name
+
+
+def unique(given: list[tuple[str, str, str]]) -> list[str]:
+    """The names by the rule of `name_nodes`, for (name, operator, first output) of every node."""
+    taken = {name for name, _, _ in given if name}
     seen: set[str] = set()
     last: dict[str, int] = {}
 
@@ -26,10 +35,12 @@ def name_nodes(model: ir.Model) -> None:
         taken.add(candidate)
         return candidate
 
-    for node in every:
-        if not node.name:
-            first = next((value.name for value in node.outputs if value.name), "")
-            node.name = free(f"{node.op_type}_{first}" if first else node.op_type)
-        elif node.name in seen:
-            node.name = free(node.name)
-        seen.add(node.name)
+    found = []
+    for name, op_type, first in given:
+        if not name:
+            name = free(f"{op_type}_{first}" if first else op_type)
+        elif name in seen:
+            name = free(name)
+        seen.add(name)
+        found.append(name)
+    return found

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from ..errors import ModelError
 from . import wire
 from .atomic import writing
+from .collection import paused
 from .proto import encode, reference, serialize
 from .scopes import tensors
 from .weights import CHUNK, DataFile, FileTensor
@@ -168,7 +169,8 @@ class _Plan:
         """Write the .onnx file; large weights in it are copied one by one (the wire format is that of
         wire.py)."""
         self._streamed: list[ir.TensorProtocol] = []
-        proto = serialize(self.model, self._place)
+        with paused():
+            proto = serialize(self.model, self._place)
         waiting = iter(self._streamed)
         parts: list[tuple[bytes, ir.TensorProtocol | None]] = []
         for header in proto.graph.initializer:

@@ -34,7 +34,7 @@ def within(scope: str, name: str) -> str:
 def _below(scope: str, graph: GraphLike) -> Iterator[tuple[str, GraphLike]]:
     yield scope, graph
     for node in graph:
-        for attribute in node.attributes.values():
+        for attribute in node.attributes.data.values():  # of the dict itself: its own iteration is slow
             if attribute.is_ref():
                 continue
             if attribute.type == ir.AttributeType.GRAPH:

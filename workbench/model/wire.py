@@ -81,7 +81,7 @@ def _tensor(data: bytes | mmap, start: int, end: int) -> bytes | None:
         return None
     entries = {"location": SELF, "offset": str(body), "length": str(stop - body)}
     pairs = [_string(1, key) + _string(2, value) for key, value in entries.items()]
-    return b"".join([*rest, *(_bytes(_EXTERNAL, pair) for pair in pairs), _varint(_LOCATION << 3), b"\x01"])
+    return b"".join([*rest, *(message(_EXTERNAL, pair) for pair in pairs), _varint(_LOCATION << 3), b"\x01"])
 
 
 def _fields(data: bytes | mmap, pos: int, end: int) -> Iterator[tuple[int, int, int, int]]:
@@ -125,12 +125,13 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _bytes(field: int, value: bytes) -> bytes:
+def message(field: int, value: bytes) -> bytes:
+    """A field that holds a message, text or bytes."""
     return _varint(field << 3 | 2) + _varint(len(value)) + value
 
 
 def _string(field: int, value: str) -> bytes:
-    return _bytes(field, value.encode())
+    return message(field, value.encode())
 
 
 def open_tensor(header: bytes, length: int | None) -> bytes:

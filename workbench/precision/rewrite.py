@@ -13,7 +13,7 @@ import onnx_ir as ir
 from ..edits import origins
 from ..edits.draft import Draft
 from ..edits.place import constant
-from ..edits.types import make as make_type
+from ..edits.tensortypes import make as make_type
 from ..edits.weights import data, set_weight
 from ..model.info import from_type
 from .operators import is_float, is_weight

@@ -33,6 +33,8 @@ COMPARED = (
     3  # runs that a comparison stands for: the model, its simulation, and each node on the model's values
 )
 
+FAR_OFF = 2.5
+
 
 class _Ended(Exception):
     """No run is left, or the caller does not want to go on."""
@@ -61,7 +63,6 @@ class Search:
     ended: str = ""
 
     def __post_init__(self) -> None:
-        self.known = frozenset(self.units)
         self.inner = self.ledger.inner()
 
     def run(self) -> None:
@@ -79,11 +80,15 @@ class Search:
         self._may(1)
         trial = self.trials.trial(self.fixed | frozenset(keep))
         found = trial.keep - self.fixed
-        if trial.ok and (self.best is None or len(found) < len(self.best)):
+        if trial.ok and (self.best is None or self._size(found) < self._size(self.best)):
             self.best = found
         count = len(found)
         self.tick(f"{count} kept: error {trial.error:.3g}{' fits' if trial.ok else ''}")
         return trial
+
+    def _size(self, keep: Iterable[str]) -> int:
+        """How many nodes compute in float32 when these are kept."""
+        return sum(len(self.inner.get(name, (name,))) for name in keep)
 
     def _may(self, runs: int) -> None:
         if self.cancel():
@@ -131,18 +136,32 @@ class Search:
             if self.measure(base).ok:
                 return self.ordered(base)
             self.look(base)
-        for _ in range(3):
+        while True:
             order = rank((Edge(nodes, share) for nodes, share in self.edges.items()), self.units, base)
             names = [name for name, _ in order]
+            if not names:
+                raise self._no_set()
             now = self.trials.trial(self.fixed | base).error
             guess = self._guess(order, now)
             trial = self.measure(base | set(names[:guess]))
-            if trial.ok or not self._far_off(trial.error, now, order[guess - 1][1]):
+            if trial.ok or not (
+                self._far_off(trial.error, now * math.sqrt(order[guess - 1][1])) and self._may_look()
+            ):
                 return self._bisect(base, names, 0, guess, trial.ok)
             base |= set(names[:guess])
             self.look(base)
-        order = rank((Edge(nodes, share) for nodes, share in self.edges.items()), self.units, base)
-        return self._bisect(base, [name for name, _ in order], 0, 0, False)
+
+    def _no_set(self) -> CompareError:
+        error = self.trials.trial(self.fixed | frozenset(self.units)).error
+        return CompareError(
+            f"the search found no set: with every node in float32 the error is still {error:.3g}, beyond the tolerance "
+            f"{self.trials.tolerance}; the metric may not be one of these outputs, or may vary from call to call; with "
+            "keep_io=False, rounding the inputs may be enough"
+        )
+
+    def _may_look(self) -> bool:
+        """Whether there are runs for another comparison, and to bisect and prune after it."""
+        return self.trials.runs + 2 * COMPARED + math.log2(len(self.units) + 1) < self.budget
 
     def _guess(self, order: list[tuple[str, float]], now: float) -> int:
         """How many nodes of a ranking should be enough, if errors go with the square root of the noise energy."""
@@ -153,11 +172,10 @@ class Search:
                 return count
         return len(order)
 
-    def _far_off(self, error: float, before: float, left: float) -> bool:
-        """Whether keeping nodes that should have removed most of the error removed almost nothing."""
-        if not math.isfinite(error):
-            return True
-        return left < 0.5 and error > 0.8 * before
+    def _far_off(self, error: float, expected: float) -> bool:
+        """Whether keeping nodes left much more error than the estimate says: then other noise was hidden behind it."""
+        limit = self.trials.tolerance
+        return not error <= FAR_OFF * max(expected, 0.0 if isinstance(limit, Mapping) else limit)
 
     def _bisect(self, base: frozenset[str], names: list[str], low: int, probe: int, ok: bool) -> list[str]:
         """The fewest nodes of a ranking that are enough together with ``base``."""
@@ -168,11 +186,7 @@ class Search:
             if self.measure(base | set(names[:probe])).ok:
                 high = probe
             elif probe == len(names):
-                raise CompareError(
-                    f"the search found no set: with every node in float32 the error is still "
-                    f"{self.trials.trial(self.fixed | base | set(names)).error:.3g}, beyond the tolerance "
-                    f"{self.trials.tolerance}; the metric may not be of these outputs, or vary from call to call"
-                )
+                raise self._no_set()
             else:
                 low = probe
         while high - low > 1:
@@ -217,7 +231,8 @@ class Search:
         """Without nodes that remove no rounding, because what they read and make is rounded by others."""
         whole = keep | self.fixed
         active = {name for nodes in self.edges if nodes <= whole for name in nodes}
-        return frozenset(name for name in keep if name in active or name not in self.known)
+        known = {name for nodes in self.edges for name in nodes}
+        return frozenset(name for name in keep if name in active or name not in known)
 
     def _loss(self, name: str, keep: frozenset[str]) -> float:
         """The noise that comes back when a node is dropped."""

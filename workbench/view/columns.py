@@ -23,6 +23,7 @@ from ..edits.changes import changed
 from ..model import Model, TensorInfo
 from ..model.info import from_type
 from ..model.scopes import within
+from .blocks import blocks
 from .build import Builder, Table, shape_text
 
 VERSION = 1
@@ -109,7 +110,9 @@ def columns(model: Model, *, infer: bool = True, earlier: Columns | None = None)
 
 def _made(builder: Builder) -> Columns:
     arrays = builder.arrays()  # which fills the tables of the header
-    return Columns({"version": VERSION} | builder.header(), arrays, builder)
+    header = {"version": VERSION} | builder.header()
+    blocks(header, arrays)
+    return Columns(header, arrays, builder)
 
 
 def _carry(earlier: Columns, made: Columns, nodes: set[ir.Node], types: Mapping[ir.Value, Any]) -> None:

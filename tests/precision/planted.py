@@ -1,0 +1,105 @@
+"""Models with a known weakness in fp16, and the smallest sets by trying every set of nodes."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from precision import small
+
+import workbench as wb
+from workbench.precision.trials import Trials
+
+
+def softmax() -> wb.Model:
+    """Scores of some thousand, of which the softmax takes differences; nodes before and after are harmless."""
+    w = small.normal(8, 8, seed=1, scale=0.35)
+    return small.model(
+        """g (float[4, 8] x) => (float[4, 8] y) {
+          a = MatMul(x, w)
+          b = Tanh(a)
+          c = MatMul(b, w)
+          scores = Add(c, far)
+          p = Softmax(scores)
+          d = MatMul(p, w)
+          e = Sigmoid(d)
+          y = Mul(e, d)
+        }""",
+        w=w, far=np.float32([3000]),
+    )  # fmt: skip
+
+
+def residual() -> wb.Model:
+    """A residual stream that holds a large number, which one branch never sees and the end subtracts."""
+    return small.model(
+        """g (float[4, 8] x) => (float[4, 8] y) {
+          a = Tanh(x)
+          r = Add(a, large)
+          s = Add(r, one)
+          f = Sigmoid(a)
+          t = Add(s, f)
+          u = Sub(t, large)
+          v = MatMul(u, w)
+          y = Tanh(v)
+        }""",
+        w=small.normal(8, 8, scale=0.35), large=np.float32([40000]), one=np.float32([1]),
+    )  # fmt: skip
+
+
+def variance() -> wb.Model:
+    """A variance as E[x²] - E[x]², of values far from 0."""
+    return small.model(
+        """g (float[4, 16] x) => (float[4, 16] y) {
+          a = Sigmoid(x)
+          h = Add(a, offset)
+          square = Mul(h, h)
+          mean_square = ReduceMean <axes = [1]> (square)
+          mean = ReduceMean <axes = [1]> (h)
+          squared = Mul(mean, mean)
+          var = Sub(mean_square, squared)
+          y = Sqrt(var)
+        }""",
+        offset=np.float32([10]),
+    )  # fmt: skip
+
+
+def overflow() -> wb.Model:
+    """Two places that overflow, far from each other, and a mask whose overflow does no harm."""
+    return small.model(
+        """g (float[4, 8] x, float[4, 8] mask) => (float[4, 8] y) {
+          b = Mul(x, big)
+          c = Mul(b, little)
+          hidden = Mul(mask, huge)
+          e = Add(c, hidden)
+          p = Softmax(e)
+          far = Add(p, two)
+          g1 = Mul(far, big)
+          y = Mul(g1, little)
+        }""",
+        big=np.float32([60000]), little=np.float32([1 / 60000]), huge=np.float32([-60000]), two=np.float32([2]),
+    )  # fmt: skip
+
+
+PLANTED = {"softmax": softmax, "residual": residual, "variance": variance, "overflow": overflow}
+TOLERANCE = {"softmax": 0.004, "residual": 0.004, "variance": 0.02, "overflow": 0.002}
+
+
+def feeds(name: str) -> list[dict[str, np.ndarray]]:
+    """Inputs of a planted model."""
+    x = small.normal(4, 16 if name == "variance" else 8, seed=3) * (2 if name == "overflow" else 1)
+    if name == "overflow":
+        mask = np.zeros((4, 8), np.float32)
+        mask[:, 5:] = 2
+        return [{"x": x, "mask": mask}]
+    return [{"x": x}]
+
+
+def smallest(model: wb.Model, inputs: list, tolerance: float, at_most: int) -> list[frozenset[str]]:
+    """All smallest sets within tolerance, by trying every set of up to ``at_most`` nodes."""
+    with Trials(model, "float16", inputs, tolerance=tolerance) as trials:
+        names = trials.roles.computing
+        for size in range(at_most + 1):
+            found = [frozenset(s) for s in combinations(names, size) if trials.trial(s).ok]
+            if found:
+                return found
+    return []

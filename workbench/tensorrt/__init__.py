@@ -11,22 +11,27 @@ GPU. The library runs in a process of its own.
 from __future__ import annotations
 
 from .build import BuildResult
+from .check import Check, check
 from .diff import diff
 from .engine import Engine, build
 from .log import Log
 from .peaks import GPUS, Gpu, gpu
 from .profiles import OptimizationProfile
+from .rules import Finding
 
 load = Engine.load
 
 __all__ = [
     "GPUS",
     "BuildResult",
+    "Check",
     "Engine",
+    "Finding",
     "Gpu",
     "Log",
     "OptimizationProfile",
     "build",
+    "check",
     "diff",
     "gpu",
     "load",

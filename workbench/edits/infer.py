@@ -50,6 +50,11 @@ def small_data(node: ir.Node, index: int) -> onnx.TensorProto | None:
     return onnx.numpy_helper.from_array(tensor.numpy(), value.name)
 
 
+def strictly(encoded: bytes) -> onnx.ModelProto:
+    """Inference of a whole model that raises where a node does not fit."""
+    return onnx.shape_inference.infer_shapes(encoded, check_type=True, strict_mode=True, data_prop=True)
+
+
 def infer_call(
     draft: Draft, node: onnx.NodeProto, types: dict[str, onnx.TypeProto]
 ) -> dict[str, onnx.TypeProto]:

@@ -68,7 +68,7 @@ def infer_call(
     model.graph.node.append(node)
     model.graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
-    found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    found = strictly(model.SerializeToString())
     return {info.name: info.type for info in found.graph.output if info.type.WhichOneof("value")}
 
 

@@ -9,7 +9,7 @@ whole graph goes through onnx again, as bytes of which most are kept.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -22,7 +22,7 @@ from ..model.proto import skeleton
 from .bodies import bodies, nested
 from .infer import first_error, infer_call, misfit, small_data, strictly, text, write_node
 from .schema import check_inputs, schema_of
-from .tensortypes import canonical, declared, of_tensor, refined, same, stated, without_shape
+from .tensortypes import canonical, declared, has_rank, of_tensor, refined, same, stated, without_shape
 
 if TYPE_CHECKING:
     from .draft import Draft
@@ -153,15 +153,11 @@ class Types:
         """Infer the whole main graph anew; the values whose type is another one now. EditError when a node does not
         fit any more."""
         graph = self.draft.model.graph
-        encoded = self.draft.encoded.model()
-        try:
-            found = strictly(encoded)
-        except Exception as error:
-            if not self._failed_before():
-                raise EditError(
-                    f"the model does not take that: {first_error(error)}; change that node first"
-                ) from None
-            found = onnx.shape_inference.infer_shapes(encoded, data_prop=True)
+        found = self._whole()
+        ends = zip(graph.outputs, found.graph.output, strict=True)
+        lost = {v.name or "" for v, info in ends if v.shape is not None and not has_rank(info.type)}
+        if lost:  # outputs keep what is stated of them, and what reads them sees it
+            found = self._whole(lost)
         changes = []
         for part, inferred in self._pairs(found.graph, graph):
             names = self.draft.values[part]
@@ -174,6 +170,17 @@ class Types:
                     changes.append((value, before, kind))
         self.declare_all(changes)
         return [value for value, _, _ in changes]
+
+    def _whole(self, stated: Collection[str] = ()) -> onnx.ModelProto:
+        encoded = self.draft.encoded.model(stated)
+        try:
+            return strictly(encoded)
+        except Exception as error:
+            if not self._failed_before():
+                raise EditError(
+                    f"the model does not take that: {first_error(error)}; change that node first"
+                ) from None
+        return onnx.shape_inference.infer_shapes(encoded, data_prop=True)
 
     def _failed_before(self) -> bool:
         """Whether the model did not pass strict inference before this edit either."""

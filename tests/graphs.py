@@ -12,14 +12,16 @@ WIDTH, HEADS, EXPERTS = 16, 2, 8
 
 
 def transformer(
-    nodes: int, kind: Literal["masked", "moe", "plain"] = "masked", seed: int = 0
+    nodes: int, kind: Literal["masked", "moe", "plain"] = "masked", seed: int = 0, *, shared: bool = False
 ) -> onnx.ModelProto:
     """A model that runs, of at least `nodes` nodes and at most one layer (43 or 92 nodes) more.
 
     ``masked``: one attention mask feeds every layer; ``moe``: so it does, and the feed-forward part of a layer
     is a router with 8 experts; ``plain``: no mask. Node names carry their module (``/layers.3/attn/MatMul``).
+    ``shared``: all layers have the same weights, named after what they do (``up.weight``), so that 50,000 nodes are
+    a few MB.
     """
-    g = _Graph(np.random.default_rng(seed))
+    g = _Graph(np.random.default_rng(seed), shared)
     x = "x"
     if kind != "plain":
         mask = g.op("Unsqueeze", ["mask", g.ints([1])], "/mask")
@@ -36,8 +38,8 @@ def transformer(
 
 
 class _Graph:
-    def __init__(self, rng: np.random.Generator):
-        self.rng, self.nodes, self.weights, self._made = rng, [], [], {}
+    def __init__(self, rng: np.random.Generator, shared: bool):
+        self.rng, self.shared, self.nodes, self.weights, self._made = rng, shared, [], {}, {}
 
     def op(self, op_type: str, inputs: list[str], scope: str, **attributes: object) -> str:
         count = self._made[scope, op_type] = self._made.get((scope, op_type), -1) + 1
@@ -45,20 +47,23 @@ class _Graph:
         self.nodes.append(helper.make_node(op_type, inputs, [f"{name}_out"], name=name, **attributes))
         return f"{name}_out"
 
-    def keep(self, array: np.ndarray) -> str:
-        self.weights.append(numpy_helper.from_array(array, f"w{len(self.weights)}"))
-        return self.weights[-1].name
+    def keep(self, array: np.ndarray, role: str) -> str:
+        name = role if self.shared else f"w{len(self.weights)}"
+        if name not in self.weights:
+            self.weights[name] = numpy_helper.from_array(array, name)
+        return name
 
     def ints(self, values: list[int]) -> str:
-        return self.keep(np.array(values, np.int64))
+        return self.keep(np.array(values, np.int64), f"ints{values}")
 
     def scalar(self, value: float) -> str:
-        return self.keep(np.array(value, np.float32))
+        return self.keep(np.array(value, np.float32), f"scalar {value}")
 
     def linear(self, x: str, scope: str, width: int = WIDTH) -> str:
-        weight = self.rng.normal(0, WIDTH**-0.5, (WIDTH, width)).astype(np.float32)
-        return self.op("Add", [self.op("MatMul", [x, self.keep(weight)], scope),
-                               self.keep(np.zeros(width, np.float32))], scope)  # fmt: skip
+        part, size = scope.rsplit("/", 1)[1], (WIDTH, width)
+        weight = self.keep(self.rng.normal(0, WIDTH**-0.5, size).astype(np.float32), f"{part}.weight")
+        bias = self.keep(np.zeros(width, np.float32), f"{part}.bias")
+        return self.op("Add", [self.op("MatMul", [x, weight], scope), bias], scope)
 
     def norm(self, x: str, scope: str) -> str:
         axes = self.ints([-1])
@@ -110,6 +115,6 @@ class _Graph:
         inputs = [info("x", TensorProto.FLOAT, ["batch", 8, WIDTH])]
         if masked:
             inputs.append(info("mask", TensorProto.INT64, ["batch", 1, 8]))
-        graph = helper.make_graph(self.nodes, "transformer", inputs,
-                                  [info("y", TensorProto.FLOAT, ["batch", 8, WIDTH])], self.weights)  # fmt: skip
+        outputs = [info("y", TensorProto.FLOAT, ["batch", 8, WIDTH])]
+        graph = helper.make_graph(self.nodes, "transformer", inputs, outputs, list(self.weights.values()))
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

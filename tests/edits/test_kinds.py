@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import graphs
 import numpy as np
 import onnx
 import pytest
-import wide_graphs as graphs
 from edits.random_edits import content, runs
 from edits.small import proto, tail
 
@@ -137,19 +137,17 @@ def test_remove_input_and_output():
 
 
 def test_convert_opset_keeps_large_weights_where_they_are():
-    start = onnx.ModelProto.FromString(graphs.transformer(60).SerializeToString())
-    next(w for w in start.graph.initializer if w.name == "w1").CopyFrom(
-        onnx.numpy_helper.from_array(np.ones((16, 128), np.float32), "w1")
-    )
-    next(w for w in start.graph.initializer if w.name == "w2").CopyFrom(
-        onnx.numpy_helper.from_array(np.ones((128, 16), np.float32), "w2")
-    )
+    start = graphs.transformer(60, shared=True)
+    wide = {"up.weight": (16, 128), "up.bias": (128,), "down.weight": (128, 16)}
+    for tensor in start.graph.initializer:
+        if tensor.name in wide:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ones(wide[tensor.name], np.float32), tensor.name))
     m = wb.load(start)
     original = content(m)
-    new = m.convert_opset(18)
-    assert new.ir.opset_imports[""] == 18
+    new = m.convert_opset(19)
+    assert new.ir.opset_imports[""] == 19
     runs(new)
-    for name in ("w1", "w2"):
+    for name in ("up.weight", "down.weight"):
         assert new.ir.graph.initializers[name].const_value is m.ir.graph.initializers[name].const_value
     assert new.history.undo() is m and content(m) == original
     assert content(wb.replay(new.history.to_json(), start)) == content(new)

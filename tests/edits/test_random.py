@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import graphs
 import pytest
-import wide_graphs as graphs
 from edits.random_edits import content, walk
 from edits.small import proto
 
@@ -34,7 +34,7 @@ def test_random_edits_of_bodies_and_functions(seed, tmp_path):
 
 @pytest.mark.parametrize("kind", ["masked", "moe", "plain"])
 def test_random_edits_of_a_transformer(kind, tmp_path):
-    source = graphs.transformer(200, kind)
+    source = graphs.transformer(200, kind, shared=True)
     check(wb.load(source), source, 150, 0, 4, tmp_path)
 
 

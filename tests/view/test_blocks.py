@@ -34,7 +34,9 @@ def test_the_layers_of_a_transformer(kind):
     proto = graphs.transformer(500, kind)
     layers = len({node.name.split("/")[1] for node in proto.graph.node if node.name.startswith("/layers.")})
     (((name, turns),)) = modules(view.columns(unnamed(proto))).items()
-    assert name.endswith(f" block ×{layers}") and list(turns) == [f"{i + 1} of {layers}" for i in range(layers)]
+    assert name.endswith(f" block ×{layers}") and list(turns) == [
+        f"{i + 1} of {layers}" for i in range(layers)
+    ]
     sizes = {len(nodes) for nodes in turns.values()}
     assert len(sizes) == 1 and sizes.pop() * layers >= 0.95 * (len(proto.graph.node) - 6)
     assert all(nodes == list(range(nodes[0], nodes[-1] + 1)) for nodes in turns.values())
@@ -52,7 +54,9 @@ def chain(ops):
 
 
 def test_several_kinds_of_blocks_have_letters():
-    made = view.columns(chain(["Neg", *["Relu", "Exp", "Abs"] * 5, "Sqrt", *["Sin", "Cos", "Tanh", "Erf"] * 3]))
+    made = view.columns(
+        chain(["Neg", *["Relu", "Exp", "Abs"] * 5, "Sqrt", *["Sin", "Cos", "Tanh", "Erf"] * 3])
+    )
     found = modules(made)
     assert [name.partition(" ")[2] for name in found] == ["block A ×5", "block B ×3"]
     first, second = found.values()

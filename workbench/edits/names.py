@@ -149,14 +149,15 @@ class Names:
     def _enter_graph(self, graph: ir.Graph) -> None:
         names = self.values[graph] = {value.name or "": value for value in graph.inputs}
         names.update(graph.initializers)
-        for node in graph:
-            if node.attributes:  # most nodes have none; this runs for every node before the first edit
+        nodes = self.nodes
+        for node in graph:  # this runs for every node before the first edit
+            if node.attributes.data and any(bodies(node)):
                 self._enter(node, names)
                 continue
-            self.nodes[node.name or ""] = node
+            nodes[node.name or ""] = node
             for value in node.outputs:
-                if value.name:
-                    names[value.name] = value
+                if name := value.name:
+                    names[name] = value
 
     def _enter(self, node: ir.Node, names: dict[str, ir.Value] | None = None) -> None:
         self.nodes[node.name or ""] = node

@@ -49,7 +49,7 @@ class Types:
         self._found = found
         self._named = {graph: dict(names) for graph, names in self.draft.values.items()} if found else {}
         self._graphs = dict(self._pairs(found.graph, self.draft.model.graph)) if found else {}
-        self._by_name: dict[ir.Graph, dict[str, onnx.TypeProto]] = {}
+        self._by_name: dict[ir.Graph, dict[str, onnx.ValueInfoProto]] = {}
         self._first_names.clear()
 
     # -- what is known ----------------------------------------------------------------------------------------
@@ -63,10 +63,10 @@ class Types:
         graph, name = value.graph, self._first_names.get(value, value.name or "")
         if graph in self._graphs and self._named[graph].get(name) is value:
             if graph not in self._by_name:
-                self._by_name[graph] = {info.name: info.type for info in self._graphs[graph].value_info}
-            kind = self._by_name[graph].get(name)
-            if kind is not None and kind.WhichOneof("value"):
-                return canonical(kind)
+                self._by_name[graph] = {info.name: info for info in self._graphs[graph].value_info}
+            info = self._by_name[graph].get(name)
+            if info is not None and info.type.WhichOneof("value"):
+                return canonical(info.type)
         return declared(value)
 
     def renamed(self, value: ir.Value, old: str) -> None:
@@ -314,7 +314,8 @@ class Types:
                     types[value.name or ""] = kind
         try:
             if schema is None:
-                return infer_call(draft, written, types)
+                called = infer_call(draft, written, types)
+                return {name: canonical(kind) for name, kind in called.items()}
             data = {
                 value.name: small
                 for index, (value, _) in enumerate(inputs)

@@ -34,9 +34,7 @@ def within(scope: str, name: str) -> str:
 def _below(scope: str, graph: GraphLike) -> Iterator[tuple[str, GraphLike]]:
     yield scope, graph
     for node in graph:
-        if not node.attributes:  # most have none, and to list them is slow
-            continue
-        for attribute in node.attributes.values():
+        for attribute in node.attributes.data.values():  # of the dict itself: its own iteration is slow
             if attribute.is_ref():
                 continue
             if attribute.type == ir.AttributeType.GRAPH:

@@ -129,7 +129,9 @@ def repeats(signs: np.ndarray, sizes: np.ndarray) -> list[tuple[int, int, int]]:
             times = (after - first) // period + 1
             nodes = ends[first + period] - ends[first]
             if times >= 2 and nodes >= LEAST:
-                candidates.append((int(ends[first + times * period] - ends[first]), period, int(first), int(times)))
+                candidates.append(
+                    (int(ends[first + times * period] - ends[first]), period, int(first), int(times))
+                )
     taken = np.zeros(len(signs), bool)
     found = []
     for _, period, first, times in sorted(candidates, key=lambda row: (row[3] < 3, -row[0], row[1], row[2])):

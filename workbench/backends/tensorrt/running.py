@@ -280,9 +280,8 @@ def listener() -> Any:
         buffer = np.empty(nbytes(dtype, shape), np.uint8)
         if buffer.size:
             runtime = cuda.wrapper()
-            runtime.stream_synchronize(
-                stream
-            )  # the values are complete when what was enqueued before is done
+            # the values are complete only when what was enqueued before is done
+            runtime.stream_synchronize(stream)
             if on_host:
                 ctypes.memmove(buffer.ctypes.data, address(addr), buffer.size)
             else:

@@ -1,4 +1,5 @@
-"""Figures: what is drawn where, honest about zeros, infinities and what is missing; names are data, never markup."""
+"""Figures: what is drawn where, honest about zeros, infinities and what is missing; names are data, never
+markup."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import figures
+from workbench import figures, tensorrt
 from workbench.compare import Comparison
 from workbench.errors import CompareError, WorkbenchError
 from workbench.figures import style
@@ -331,6 +332,24 @@ def test_precision_front_shows_every_run_the_front_and_the_choice():
     assert list(found["found"].x) == [2.0]
 
 
+def engine(name: str, ms: float = 1.0) -> tensorrt.Engine:
+    """One quantised convolution that writes floats, and a layer of a type of that name; with ms=0 one that
+    tells nothing."""
+    x, y, z = (
+        {"Name": n, "Dimensions": [1, 32, 8, 8], "Format/Datatype": t}
+        for n, t in (("x", "Int8"), ("y", "Half"), ("z", "Half"))
+    )
+    conv = {"OutMaps": 32, "Weights": {"Type": "Int8", "Count": 1024}, "Inputs": [x], "Outputs": [y]}
+    layers = [
+        {"Name": name, "LayerType": "CaskConvolution", **conv},
+        {"Name": "b", "LayerType": name, "Inputs": [y], "Outputs": [z]},
+    ]
+    if not ms:
+        layers = [{"Name": name, "LayerType": "kgen"}]
+    read = tensorrt.layers.read(layers)
+    return tensorrt.Engine(read, tensorrt.times.read({name: ms, "b": ms / 2}), name=name)
+
+
 # --- all of them
 
 DRAWN = {
@@ -348,6 +367,14 @@ DRAWN = {
         profile(layer(name, name), name=name), profile(layer(name, name, 2.0), name=name), **o
     ),
 }
+ENGINE = {
+    "precision_sunburst": figures.precision_sunburst, "time_by_precision": figures.time_by_precision,
+    "footprint": figures.footprint, "product_sizes": figures.product_sizes, "timeline": figures.timeline,
+    "findings": figures.findings,
+}  # fmt: skip
+DRAWN |= {kind: lambda name, _f=f, **o: _f(engine(name), **o) for kind, f in ENGINE.items()}
+DRAWN["engine_times"] = lambda name, **o: figures.engine_times([engine(name)], **o)
+DRAWN["engine_changes"] = lambda name, **o: figures.engine_changes(engine(name), engine(name, 2.0), **o)
 DRAWN["precision_front"] = lambda name, **o: figures.precision_front(searched(name), **o)
 EMPTY = {
     "error_by_depth": lambda: figures.error_by_depth(comparison()),
@@ -358,6 +385,9 @@ EMPTY = {
     "roofline": lambda: figures.roofline(profile()),
     "before_after": lambda: figures.before_after(profile(), profile()),
     "precision_front": lambda: figures.precision_front(searched()),
+    **{kind: lambda _f=f: _f(engine("a", 0.0)) for kind, f in ENGINE.items()},
+    "engine_times": lambda: figures.engine_times([]),
+    "engine_changes": lambda: figures.engine_changes(engine("a", 0.0), engine("a", 0.0)),
 }
 
 

@@ -1,5 +1,7 @@
 // Builds one bundle per widget into workbench/widgets/static (or the folder that is named); the worker goes in as text.
 import { build } from "esbuild";
+import { deflateSync } from "fflate";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -27,7 +29,18 @@ const css = {
   },
 };
 
-const made = await build({
-  ...common, entryPoints: ["src/graph.ts"], format: "esm", outfile: join(out, "graph.js"), plugins: [worker, css], metafile: true,
+// The module is packed: it travels with every widget into every notebook. The compressor is JavaScript, so that the same
+// sources give the same bytes with every version of node.
+const { outputFiles: [{ contents }] } = await build({
+  ...common, entryPoints: ["src/graph.ts"], format: "esm", write: false, plugins: [worker, css],
 });
-for (const [name, { bytes }] of Object.entries(made.metafile.outputs)) console.log(name, bytes);
+const packed = Buffer.from(deflateSync(contents, { level: 9, mem: 12 })).toString("base64");
+const bundle = `const z=Uint8Array.from(atob("${packed}"),c=>c.charCodeAt(0)),
+b=await new Response(new Blob([z]).stream().pipeThrough(new DecompressionStream("deflate-raw"))).arrayBuffer(),
+u=URL.createObjectURL(new Blob([b],{type:"text/javascript"})),
+{open:o,default:d}=await import(u);
+export{o as open,d as default};
+`;
+mkdirSync(out, { recursive: true });
+writeFileSync(join(out, "graph.js"), bundle);
+console.log(join(out, "graph.js"), bundle.length, "bytes,", contents.length, "unpacked");

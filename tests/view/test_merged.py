@@ -130,7 +130,7 @@ class Seen(DiffView):
         self.sent.append(content)
 
     def ask(self, method, **params):
-        self._answer({"rpc": "1", "method": method, "params": params}, __import__("threading").Event())
+        self._receive(self, {"rpc": "1", "method": method, "params": params}, [])
         return self.sent.pop()
 
 

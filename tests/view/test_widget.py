@@ -20,7 +20,7 @@ from onnx import numpy_helper as nh
 
 import workbench as wb
 from workbench import view as columns
-from workbench.widgets import details, graph
+from workbench.widgets import details, graph, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDGETS = ROOT / "extensions" / "widgets"
@@ -39,9 +39,10 @@ class Seen(graph.GraphView):
     def ask(self, method, **params):
         self._receive(self, {"rpc": "1", "method": method, "params": params}, [])
         deadline = time.monotonic() + 20
-        while not self.sent and time.monotonic() < deadline:
+        while not (found := [row for row in self.sent if "rpc" in row[0]]) and time.monotonic() < deadline:
             time.sleep(0.005)
-        return self.sent.pop()
+        self.sent.remove(found[0])
+        return found[0]
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_a_wrong_overlay_is_refused(view):
 
 
 def test_large_columns_come_in_parts(model, monkeypatch):
-    monkeypatch.setattr(graph, "PART", 5000)
+    monkeypatch.setattr(Seen, "part", 5000)
     view = Seen(model)
     parts = [view._data]
     for part in range(1, view._parts):
@@ -105,11 +106,16 @@ def test_large_columns_come_in_parts(model, monkeypatch):
 
 
 def test_shapes_follow_the_first_picture(monkeypatch):
-    monkeypatch.setattr(graph, "AT_ONCE", 10)
+    monkeypatch.setattr(shown, "AT_ONCE", 10)
     view = Seen(graphs.transformer(60))
-    assert "node.macs" not in columns.unpack(view._data).arrays
-    _, buffers = view.ask("shapes")
-    assert np.nansum(columns.unpack(buffers[0]).arrays["node.macs"]) == view.model.macs
+    first = columns.unpack(view._data)
+    assert "node.macs" not in first.arrays
+    assert view.ask("hello", id="a")[0] == {"rpc": "1", "result": 0}
+    assert view.ask("shapes")[0]["result"] is None
+    content, buffers = view.sent.pop()
+    assert content == {"patch": [0, 1]}
+    later = columns.patched(first, columns.unpack(buffers[0]))
+    assert np.nansum(later.arrays["node.macs"]) == view.model.macs
     view.close()
 
 
@@ -125,7 +131,8 @@ def test_errors_are_answers(view):
     assert view.ask("node", node="x")[0]["error"].endswith("has no node 'x'; Model.nodes lists them")
     assert "is not a weight that has numbers" in view.ask("weight", tensor=10**6)[0]["error"]
     assert view.ask("dance")[0]["error"] == (
-        "the view cannot answer 'dance'; expected node, weight, shapes or part"
+        "the view cannot answer 'dance'; expected one of node, tensor, model, operators, edit, undo, redo, goto, "
+        "history, python, upload, columns, part, settle, weight, shapes"
     )
 
 
@@ -134,8 +141,8 @@ def test_a_cancelled_call_is_not_answered(view, monkeypatch):
         view._receive(view, {"cancel": "1"}, [])
         return {}
 
-    monkeypatch.setattr(details, "node", slow)
-    view._receive(view, {"rpc": "1", "method": "node", "params": {"node": "x"}}, [])
+    monkeypatch.setattr(details, "weight", slow)
+    view._receive(view, {"rpc": "1", "method": "weight", "params": {"tensor": 0}}, [])
     view._threads.shutdown(wait=True)
     assert view.sent == [] and view._running == {}
 

@@ -58,6 +58,11 @@ def find(op_type: str, domain: str, version: int) -> onnx.defs.OpSchema | None:
         return None
 
 
+def choices(op_type: str, attribute: str) -> tuple[str, ...]:
+    """The words that a text attribute takes, none for any text."""
+    return _WORDS.get((op_type, attribute)) or _WORDS.get(("", attribute)) or ()
+
+
 def require(op_type: str, domain: str, draft: Draft, graph: ir.Graph) -> None:
     """Refuse an operator of an ONNX domain that the graph's operator set does not have."""
     opsets = draft.opsets(graph)
@@ -103,7 +108,7 @@ def check_node(node: ir.Node, draft: Draft) -> None:
                 f"{label}, attribute {name!r}: got {_KINDS.get(attribute.type.name, attribute.type.name)}, "
                 f"expected {_KINDS.get(wanted, wanted)}; give a value of that kind"
             )
-        words = _WORDS.get((node.op_type, name)) or _WORDS.get(("", name))
+        words = choices(node.op_type, name)
         if words and not node.domain and not attribute.is_ref() and attribute.value not in words:
             raise EditError(
                 f"{label}, attribute {name!r}: got {attribute.value!r}, expected one of {', '.join(words)}"

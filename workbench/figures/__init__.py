@@ -1,4 +1,4 @@
-"""Figures of comparisons and profiles: pure functions from their tables to plotly figures.
+"""Figures of comparisons, profiles and engines: pure functions from their tables to plotly figures.
 
 Every function takes ``theme="light"`` or ``"dark"`` (the page that the figure is for: its own background is
 transparent). Where there is nothing to draw, the figure says so.
@@ -8,16 +8,26 @@ from __future__ import annotations
 
 from .changed import before_after
 from .compared import blame, error_by_depth, worst_tensors
+from .engine import findings, footprint, precision_sunburst, product_sizes, time_by_precision, timeline
+from .engines import engine_changes, engine_times
 from .precision import precision_front
 from .profiled import roofline, time_by_layer, treemap
 
 __all__ = [
     "before_after",
     "blame",
+    "engine_changes",
+    "engine_times",
     "error_by_depth",
+    "findings",
+    "footprint",
     "precision_front",
+    "precision_sunburst",
+    "product_sizes",
     "roofline",
     "time_by_layer",
+    "time_by_precision",
+    "timeline",
     "treemap",
     "worst_tensors",
 ]

@@ -355,6 +355,24 @@ class Model:
 
         return import_module("workbench.widgets").GraphView(self, **options)
 
+    def netron(self, *, port: int = 0, height: int = 800) -> Any:
+        """The model as it is now in the real Netron, on Netron's own server (on this machine, for this machine).
+
+        Args:
+            port: of the server; 0: any that is free.
+            height: of the frame in a notebook, in pixels.
+
+        Returns:
+            A ``workbench.widgets.netron.Netron``: a notebook shows it; ``url``, ``open()``, ``stop()``.
+
+        Raises:
+            BackendNotInstalled: without the package netron.
+            BackendCrashed, BackendTimeout: the server does not start.
+        """
+        from importlib import import_module
+
+        return import_module("workbench.widgets.netron").netron(self, port=port, height=height)
+
     def __repr__(self) -> str:
         ports = f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"
         return f"<Model {self.name!r}: {len(self.ir.graph)} nodes, {ports}>"

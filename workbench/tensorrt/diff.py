@@ -25,6 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 _TICK_MS = 0.001024  # trtexec's times are multiples of this
 _NOISE = 0.03
+_QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 Row = dict[str, Any]
 
 
@@ -35,7 +36,7 @@ def diff(a: Engine, b: Engine, *, align: str = "auto") -> pd.DataFrame:
     in the row of the layer that they work for, and what is alone is alone. Engines of different ONNX models
     (a quantised one has other nodes and other names) are aligned by what their layers compute: the same kind,
     with the same sizes; several of these in the order of their depth in the network, if both engines have as
-    many.
+    many. A layer that has no partner goes with the layer before it if the other engine has it fused there.
 
     Args:
         align: ``origin`` (nodes), ``structure`` (what is computed), or ``auto``: by nodes if most of the work
@@ -81,6 +82,11 @@ def _rows(engine: Engine) -> list[Row]:
     for row in rows:
         row["op_types"] = [str(engine._records.op_types.get(name) or _op_type(name)) for name in row["nodes"]]
         layer = by_name.get(row["layer"])
+        fused = str(layer.attribute("Activation") or "NONE").title() if layer else "None"
+        if (
+            fused != "None" and fused not in row["op_types"]
+        ):  # an activation that the layer's name does not tell
+            row["op_types"].append(fused)
         row["signature"] = _signature(row, layer)
         row["depth"] = max((depth.get(name, 0) for name in row["inputs"]), default=0) + 1
         depth |= dict.fromkeys(row["outputs"], row["depth"])
@@ -129,6 +135,7 @@ def _by_structure(sides: tuple[list[Row], list[Row]]) -> dict[str, int]:
                 matched[token] = len(pair[0])
                 for row in both:
                     row["token"] = token
+    _absorbed(sides)
     for side, rows in enumerate(sides):
         copies = [row for row in rows if row["joined"] in (BEFORE, AFTER)]
         for index, row in enumerate(rows):
@@ -139,6 +146,21 @@ def _by_structure(sides: tuple[list[Row], list[Row]]) -> dict[str, int]:
         for row in copies:
             row["origins"] = tuple(dict.fromkeys(tokens[side][n] for n in row["nodes"] if n in tokens[side]))
     return matched
+
+
+def _absorbed(sides: tuple[list[Row], list[Row]]) -> None:
+    """A layer without a partner goes with the one before it, if that one's partner has taken in its operators."""
+    partners = [{row["token"]: row for row in rows if "token" in row} for rows in sides]
+    for side, rows in enumerate(sides):
+        makers = {tensor: row for row in rows for tensor in row["outputs"]}
+        for row in rows:
+            maker = makers.get(row["inputs"][0]) if row["inputs"] else None
+            partner = partners[1 - side].get(maker["token"]) if maker and "token" in maker else None
+            if "token" in row or not partner or not maker or not row["op_types"]:
+                continue
+            taken: Counter[str] = Counter(partner["op_types"]) - Counter(maker["op_types"])
+            if row["op_types"][0] not in _QUANTISING and not Counter(row["op_types"]) - taken:
+                row["token"] = maker["token"]
 
 
 def _row(
@@ -220,7 +242,7 @@ def _changed(parts: Sequence[list[Row]], mains: Sequence[Row | None]) -> tuple[s
         for part in parts
     ]
     for sign, more in (("+", fused[1] - fused[0]), ("-", fused[0] - fused[1])):
-        more = Counter({op: n for op, n in more.items() if op not in ("QuantizeLinear", "DequantizeLinear")})
+        more = Counter({op: n for op, n in more.items() if op not in _QUANTISING})
         if more:
             said.append(f"fused: {sign} {', '.join(sorted(more.elements()))}")
     if hosts[0] != hosts[1]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from ..model import Model
+from ..model.costs import NodeCost
 from .layers import Layer, Tensor
 from .work import attribute_text
 
@@ -57,7 +58,14 @@ def as_model(layers: Sequence[Layer], table: pd.DataFrame, bindings: Sequence[st
     used = {t.name for layer in layers for t in layer.inputs}
     ends = [v for tensor in made if tensor in bindings or tensor not in used for v in values[tensor]]
     graph = ir.Graph(inputs, ends, nodes=nodes, opset_imports={DOMAIN: 1, "": 20}, name=name)
-    return Model(ir.Model(graph, ir_version=10), name=name)  # not `load`, which refuses a cycle
+    model = Model(ir.Model(graph, ir_version=10), name=name)  # not `load`, which refuses a cycle
+    costs = model.walk()[
+        0
+    ].nodes  # kept by the model: what is known of layers, in place of what ONNX knows of them
+    for layer_name, row in table.loc[[layer.name for layer in layers]].iterrows():
+        counts = [None if math.isnan(row[column]) else int(row[column]) for column in ("macs", "bytes")]
+        costs[str(layer_name)] = NodeCost(*counts)
+    return model
 
 
 def _value(tensor: Tensor, name: str) -> ir.Value:

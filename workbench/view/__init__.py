@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .build import ACTIVATION, INPUT, WEIGHT, attribute_text, held, shape_text
+from .build import ACTIVATION, INPUT, WEIGHT, attribute_text, held, module_path, shape_text
 from .columns import Columns, columns, shapes, unpack
 from .merged import kept, merged
 from .overlay import Overlay, overlay
@@ -19,6 +19,7 @@ __all__ = [
     "held",
     "kept",
     "merged",
+    "module_path",
     "overlay",
     "patch",
     "patched",

@@ -55,6 +55,7 @@ class Builder:
         self.paths: dict[tuple[str, ...], int] = old.paths if old else {(): 0}
         self._rows: dict[ir.Node, tuple[Any, ...]] = old._rows if old else {}
         self._facts: dict[ir.Value, tuple[Any, ...]] = old._facts if old else {}
+        self._family: object = old._family if old else object()
         self.model = model
         self.nodes: list[ir.Node] = []
         self.values: list[ir.Value] = []
@@ -106,6 +107,10 @@ class Builder:
         elif kind == ACTIVATION:
             self.kinds[number], self.producers[number], self.homes[number] = kind, producer, home
         return number
+
+    def goes_on(self, later: Builder) -> bool:
+        """Whether a later one has taken over the tables and rows of this one."""
+        return self._family is later._family
 
     def header(self) -> dict[str, Any]:
         """The part of the columns that JSON holds."""

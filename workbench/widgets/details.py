@@ -2,71 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from ..edits.schema import choices
 from ..errors import NotInModelError
 from ..model import Model
 from ..model.scopes import scopes
-from ..view import WEIGHT, Columns, attribute_text, held
+from ..view import WEIGHT, Columns, attribute_text, held, module_path
 
 SAMPLE = 20_000_000
 """Elements of a weight up to which statistics are of all of it; beyond, of as many, evenly spread."""
 BLOCK = 1 << 21
 BINS = 48
+EDITABLE = 4096
+"""Elements of an attribute up to which it can be edited as text."""
 
 
 def node(model: Model, name: str) -> dict[str, Any]:
-    """Documentation and attributes of a node, those at their default included.
+    """Documentation, attributes (those at their default included), module and metadata of a node.
 
     Raises:
         NotInModelError: there is no such node.
     """
-    for _, graph in scopes(model.ir):
-        for found in graph:
-            if found.name == name:
-                return _describe(model, graph, found)
-    raise NotInModelError(f"model {model.name!r} has no node {name[:200]!r}; Model.nodes lists them")
-
-
-def _describe(model: Model, graph: ir.Graph | ir.Function, found: ir.Node) -> dict[str, Any]:
-    schema = _schema(model, graph, found)
+    graph, found = find(model, name)
+    schema = schema_of(model, graph, found)
     stated = schema.attributes if schema else {}
-    rows = [
-        {
-            "name": attribute.name,
-            "value": _value(attribute),
-            "type": str(attribute.type.name).lower(),
-            "doc": stated[attribute.name].description.strip() if attribute.name in stated else "",
-            "given": True,
-        }
-        for attribute in found.attributes.values()
-    ]
+    rows = [_row(found, attribute, stated.get(attribute.name)) for attribute in found.attributes.values()]
     rows += [
         {
             "name": name,
             "value": _default(declared),
+            "text": _default(declared, "") if declared.type.name in _PLAIN else None,
+            "choices": choices(found.op_type, name),
             "type": declared.type.name.lower(),
             "doc": declared.description.strip(),
             "given": False,
+            "required": declared.required,
         }
         for name, declared in stated.items()
         if name not in found.attributes
     ]
+    notes = {key: value for key, value in found.metadata_props.items() if not key.startswith("workbench.")}
     return {
         "doc": (schema.doc or "").strip() if schema else "",
         "since": schema.since_version if schema else None,
         "attributes": rows,
-        "inputs": [port.name for port in schema.inputs] if schema else [],
-        "outputs": [port.name for port in schema.outputs] if schema else [],
+        "inputs": _ports(schema.inputs) if schema else [],
+        "outputs": _ports(schema.outputs) if schema else [],
+        "open": schema is None,
+        "module": "/".join(module_path(found)),
+        "metadata": notes,
     }
 
 
-def _schema(model: Model, graph: ir.Graph | ir.Function, found: ir.Node) -> onnx.defs.OpSchema | None:
+_PLAIN = ("INT", "FLOAT", "STRING", "INTS", "FLOATS", "STRINGS")
+
+
+def _row(found: ir.Node, attribute: ir.Attr, declared: onnx.defs.OpSchema.Attribute | None) -> dict[str, Any]:
+    return {
+        "name": attribute.name,
+        "value": _value(attribute),
+        "text": attribute_as_text(attribute),
+        "choices": choices(found.op_type, attribute.name),
+        "type": str(attribute.type.name).lower(),
+        "doc": declared.description.strip() if declared else "",
+        "given": True,
+        "required": bool(declared and declared.required),
+    }
+
+
+def _ports(stated: Iterable[onnx.defs.OpSchema.FormalParameter]) -> list[dict[str, str]]:
+    return [{"name": port.name, "doc": port.description.strip()} for port in stated]
+
+
+def tensor(model: Model, made: Columns, number: int) -> dict[str, Any]:
+    """What can be changed of a tensor: its key, whether it is an input or output of the model, its metadata.
+
+    Raises:
+        NotInModelError: there is no such tensor.
+    """
+    if not 0 <= number < len(made.values):
+        raise NotInModelError(f"there is no tensor {number} in {made.header['name']!r}")
+    value = made.values[number]
+    graph = model.ir.graph
+    main = value.graph is graph
+    notes = {key: text for key, text in value.metadata_props.items() if not key.startswith("workbench.")}
+    return {
+        "key": made.key(number),
+        "input": main and value.is_graph_input() and value.name not in graph.initializers,
+        "output": main and value.is_graph_output(),
+        "main": main,
+        "metadata": notes,
+    }
+
+
+def overall(model: Model) -> dict[str, Any]:
+    """What can be changed of the model as a whole."""
+    graph = model.ir
+    return {
+        "opsets": dict(graph.opset_imports),
+        "producer": " ".join(filter(None, (graph.producer_name, graph.producer_version))),
+        "metadata": {
+            key: text for key, text in graph.metadata_props.items() if not key.startswith("workbench.")
+        },
+    }
+
+
+def operators(model: Model) -> list[str]:
+    """Operators that the model can use: of its opset, and its own functions (``domain::name``)."""
+    version = model.ir.opset_imports.get("", 0)
+    known = {
+        schema.name
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.domain == "" and schema.since_version <= version and not schema.deprecated
+    }
+    return sorted(known) + [f"{item.domain}::{item.name}" for item in model.ir.functions.values()]
+
+
+def find(model: Model, name: str) -> tuple[ir.Graph | ir.Function, ir.Node]:
+    """(graph, node) of a name; NotInModelError when there is none."""
+    for _, graph in scopes(model.ir):
+        for found in graph:
+            if found.name == name:
+                return graph, found
+    raise NotInModelError(f"model {model.name!r} has no node {name[:200]!r}; Model.nodes lists them")
+
+
+def schema_of(model: Model, graph: ir.Graph | ir.Function, found: ir.Node) -> onnx.defs.OpSchema | None:
+    """The schema that holds for a node; None for a custom operator."""
     opsets = {**model.ir.opset_imports, **getattr(graph, "opset_imports", {})}
     domain = "" if found.domain == "ai.onnx" else found.domain
     try:
@@ -83,11 +151,38 @@ def _value(attribute: ir.Attr) -> str:
     return attribute_text(attribute, 400)
 
 
-def _default(declared: onnx.defs.OpSchema.Attribute) -> str:
+def _default(declared: onnx.defs.OpSchema.Attribute, none: str = "none") -> str:
     if declared.required:
-        return "missing, but required"
+        return none and "missing, but required"
     default = declared.default_value
-    return str(onnx.helper.get_attribute_value(default)) if default.type else "none"
+    return (attribute_as_text(ir.serde.deserialize_attribute(default)) or none) if default.type else none
+
+
+def attribute_as_text(attribute: ir.Attr) -> str | None:
+    """An attribute as it can be typed again; None for one that is too large or no plain value."""
+    if attribute.is_ref() or attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+        return None
+    value = attribute.value
+    if attribute.type == ir.AttributeType.TENSOR:
+        if value.size > 256 or value.numpy().dtype.kind not in "biuf":
+            return None
+        return str(value.numpy().tolist())
+    if attribute.type == ir.AttributeType.STRING:
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if attribute.type == ir.AttributeType.FLOAT:
+        return _float(value)
+    if isinstance(value, list | tuple):
+        if len(value) > EDITABLE:
+            return None
+        if attribute.type == ir.AttributeType.FLOATS:
+            return "[" + ", ".join(map(_float, value)) + "]"
+        return str([item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in value])
+    return str(value) if isinstance(value, int) else None
+
+
+def _float(value: float) -> str:
+    """The shortest text that reads back as the same float32."""
+    return str(np.float32(value))
 
 
 def weight(

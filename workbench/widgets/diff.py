@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import traitlets
@@ -30,7 +29,8 @@ class DiffView(GraphView):
     def __init__(self, before: Any, after: Any, **options: Any):
         self.before = load(before)
         overlay = options.pop("overlay", None)
-        super().__init__(after, **options)
+        super().__init__(after, follow=False, **options)
+        self._editable = False
         if overlay is None:
             self._lay(self._differences)
         else:
@@ -41,7 +41,7 @@ class DiffView(GraphView):
         super()._show(change)
         self._lay(self._differences)
 
-    def _made(self, model: Model, infer: bool) -> view.Columns:
+    def _made(self, model: Model, infer: bool, earlier: view.Columns | None = None) -> view.Columns:
         self.table = diff(self.before, model)
         match = self.table._match
         one, two = view.kept(view.columns(self.before)), view.kept(view.columns(model))
@@ -53,17 +53,15 @@ class DiffView(GraphView):
         self._gone = dict(zip(made.header["nodes"][both:], gone, strict=True))
         return made
 
-    def _call(
-        self, method: Any, params: dict[str, Any], cancelled: Callable[[], bool]
-    ) -> tuple[Any, list[bytes]]:
-        if method not in ("node", "weight", "part"):
+    def _ask(self, method: Any, params: dict[str, Any], buffers: list[bytes]) -> tuple[Any, list[bytes]]:
+        if method not in ("node", "columns", "part", "settle"):
             raise NotInModelError(
                 f"a view of differences cannot answer {method!r}; it is only to look at: edit a Model, or a view of one"
             )
         name = str(params.get("node"))
         if method == "node" and name in self._gone:
             return details.node(self.before, self._gone[name]), []
-        return super()._call(method, params, cancelled)
+        return super()._ask(method, params, buffers)
 
     def __repr__(self) -> str:
         return f"<DiffView of {self.before.name!r} and {self.model.name!r}: {len(self.table)} differences>"

@@ -1,14 +1,17 @@
 """GraphView: a model's graph in a notebook cell, drawn by the bundle in static/graph.js (extensions/widgets).
 
-Python and the browser share traits (the columns of ``workbench.view``, the overlay, the selection). What is too
-much to send for nothing (documentation, weights, inferred shapes) the browser asks for by message: ``{"rpc": id,
-"method": name, "params": {...}}`` is answered by ``{"rpc": id, "result": ...}`` or ``{"rpc": id, "error": text}``;
-``{"cancel": id}`` ends work that is no longer wanted.
+Python and the browser share traits (the columns of ``workbench.view``, the overlay, the selection). What changes of
+the columns is sent as a patch, ``{"patch": [from, to]}``, to those who look (``{"hello": id}`` until ``{"bye": id}``).
+What is too much to send for nothing (documentation, weights, inferred shapes), and every edit, the browser asks for by
+message: ``{"rpc": id, "method": name, "params": {...}}`` is answered by ``{"rpc": id, "result": ...}`` or ``{"rpc": id,
+"error": text}``; ``{"cancel": id}`` ends work that is no longer wanted.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,22 +26,22 @@ from .. import view
 from ..errors import NotInModelError, WorkbenchError
 from ..model import Model, load
 from . import details, page, picture
+from .answers import answer
+from .shown import Shown
 
 if TYPE_CHECKING:
     from ..compare import Comparison
     from ..profile import Profile
 
 BUNDLE = Path(__file__).parent / "static" / "graph.js"
-AT_ONCE = 400
-"""Nodes up to which shapes are inferred before the first picture; beyond, after it."""
-PART = 32 << 20
-"""Bytes of columns in one message."""
+PAUSE = 0.25
+"""Seconds between two pictures while Python makes edit after edit."""
 OVERLAYS = ("op", "dtype", "macs", "bytes", "origin")
 HIDE = ("identity", "shape")
 
 
 class GraphView(anywidget.AnyWidget):
-    """The graph of a model, to look at.
+    """The graph of a model, to look at and to edit.
 
     Args:
         model: a Model, or what ``wb.load`` takes.
@@ -48,16 +51,20 @@ class GraphView(anywidget.AnyWidget):
         hide: noise to leave out: ``"identity"`` (Identity, Dropout), ``"shape"`` (arithmetic on shapes alone);
             True for both.
         height: of the view, in pixels or as CSS.
+        follow: whether an edit, undo or redo of the model shown (in Python, or in another view) shows here; without,
+            only edits made in this view do.
 
     Attributes:
-        model: the model shown; set another one and every picture of this view shows it, with what it has in
-            common with the earlier one in its place.
+        model: the model shown, which is another one after each edit; observe it with ``view.observe(f, "model")``.
+            Set another one and every picture of this view shows it, with what it has in common with the earlier one
+            in its place.
         selection: names of the selected nodes, both ways; observe it with ``view.observe(f, "selection")``.
 
     Raises:
         NotInModelError: the overlay or the selection names what the model does not have.
     """
 
+    part = 32 << 20  # bytes of columns in one message
     _esm = BUNDLE
     _data = traitlets.Bytes().tag(sync=True)
     _parts = traitlets.Int(1).tag(sync=True)
@@ -67,6 +74,7 @@ class GraphView(anywidget.AnyWidget):
     _hide = traitlets.List(traitlets.Unicode()).tag(sync=True)
     selection = traitlets.List(traitlets.Unicode()).tag(sync=True)
     height = traitlets.Unicode("620px").tag(sync=True)
+    _editable = traitlets.Bool(True).tag(sync=True)
     model = traitlets.Instance(Model)
 
     def __init__(
@@ -77,8 +85,15 @@ class GraphView(anywidget.AnyWidget):
         local: bool = False,
         hide: bool | Iterable[str] = (),
         height: int | str = 620,
+        follow: bool = True,
         **traits: Any,
     ):
+        self.follow = follow
+        self.uploads: dict[str, bytes] = {}
+        self._watching: set[str] = set()
+        self._stale, self._due, self._last = False, False, 0.0
+        self._following = False
+        self._ends: Callable[[], None] = lambda: None
         self._running: dict[str, Event] = {}
         self._threads = ThreadPoolExecutor(2, "workbench-view")
         self._drawn: str | None = None
@@ -93,20 +108,97 @@ class GraphView(anywidget.AnyWidget):
 
     @traitlets.observe("model")
     def _show(self, change: Any) -> None:
-        self._columns = self._made(change.new, len(change.new.ir.graph) <= AT_ONCE)
-        self._names = set(self._columns.header["nodes"])
-        self._packed = self._columns.pack()
+        self._ends()
+        if self.follow:
+            self._ends = change.new.history.on_change(self._follow)
+        if not hasattr(self, "shown"):
+            self.shown = Shown(change.new, self._made)
+            self.settle()
+            return
+        self._stale = True
+        if not self._following:
+            self.refresh()
+
+    def _follow(self, model: Model) -> None:
+        """Show what an edit elsewhere made: now, or soon when the last picture is hardly done."""
+        self._following = True
+        try:
+            self.model = model
+        finally:
+            self._following = False
+        if not self._watching:
+            return  # it is shown when somebody looks
+        wait = self._last + PAUSE - time.monotonic()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            wait = 0
+        if wait <= 0:
+            self.refresh()
+        elif not self._due:
+            self._due = True
+            loop.call_later(wait, self.refresh)
+
+    def refresh(self) -> None:
+        """Send the browser what is not shown yet."""
+        self._due = False
+        if not self._stale:
+            return
+        self._stale, self._last = False, time.monotonic()
+        old = self.shown.columns
+        patch = self.shown.show(self.model)
         self._drawn = None
+        if patch is None:
+            self.settle()
+        else:
+            self._patch(patch)
+        rows = self.shown.rows(old)
+        chosen = {old.header["nodes"].index(name) for name in self.selection}
         with self.hold_trait_notifications():
-            self._parts = -(-len(self._packed) // PART)
-            self._data = self._packed[:PART]
-            self.selection = [name for name in self.selection if name in self._names]
-            if self._values:  # numbers belong to the nodes of the earlier model
+            if chosen:
+                nodes = self.shown.columns.header["nodes"]
+                self.selection = [nodes[now] for now in np.flatnonzero(np.isin(rows, list(chosen)))]
+            if self._values and patch is None:  # numbers belong to the nodes of another model
                 self._overlay, self._values, self._color = {}, b"", "op"
+            elif self._values:
+                self._carry(rows)
+
+    def _carry(self, rows: np.ndarray) -> None:
+        """Give the numbers of the overlay to the nodes as they are now."""
+        numbers = np.append(np.frombuffer(self._values, "<f8"), np.nan)
+        self._values = numbers[rows].astype("<f8").tobytes()
+        texts = self._overlay.get("texts")
+        if texts:
+            now = {str(was): str(index) for index, was in enumerate(rows)}
+            kept = {now[key]: text for key, text in texts.items() if key in now}
+            self._overlay = {**self._overlay, "texts": kept}
+
+    def _patch(self, patch: view.Columns) -> None:
+        if self._watching:
+            self.send({"patch": [patch.header["from"], patch.header["stamp"]]}, [patch.pack()])
+
+    @property
+    def columns(self) -> view.Columns:
+        """The columns of the model that is shown now."""
+        self.refresh()
+        return self.shown.columns
+
+    def pack(self) -> int:
+        """Pack the columns as they are now; the number of messages that they take."""
+        self.packed = self.columns.pack()
+        return -(-len(self.packed) // self.part)
+
+    def settle(self) -> None:
+        """Give the saved state of the widget the columns as they are now."""
+        parts = self.pack()
+        with self.hold_trait_notifications():
+            self._parts, self._data = parts, self.packed[: self.part]
+        self._settled = self.shown.stamp
 
     @traitlets.validate("selection")
     def _check_selection(self, proposal: Any) -> list[str]:
-        unknown = [name for name in proposal.value if name not in self._names]
+        known = set(self.columns.header["nodes"])
+        unknown = [name for name in proposal.value if name not in known]
         if unknown:
             raise NotInModelError(
                 f"cannot select in {self.model.name!r}: it has no node {unknown[0][:200]!r}; Model.nodes lists them"
@@ -125,12 +217,16 @@ class GraphView(anywidget.AnyWidget):
                 )
             self._color = source
             return self
-        self._lay(view.overlay(self._columns, source, local))
+        self._lay(view.overlay(self.columns, source, local))
         return self
 
-    def _made(self, model: Model, infer: bool) -> view.Columns:
+    def _made(self, model: Model, infer: bool, earlier: view.Columns | None = None) -> view.Columns:
         """What is drawn of a model."""
-        return view.columns(model, infer=infer)
+        return view.columns(model, infer=infer, earlier=earlier)
+
+    def _ask(self, method: Any, params: dict[str, Any], buffers: list[bytes]) -> tuple[Any, list[bytes]]:
+        """What is answered at once."""
+        return answer(self, method, params, buffers)
 
     def _lay(self, made: view.Overlay) -> None:
         """Colour by an overlay."""
@@ -173,9 +269,10 @@ class GraphView(anywidget.AnyWidget):
         return target
 
     def _svg(self) -> str:
+        self.refresh()
         if self._drawn is None:
             numbers = np.frombuffer(self._values, "<f8") if self._color == "values" else None
-            self._drawn = picture.svg(self._columns, numbers, self._overlay.get("categories", ()))
+            self._drawn = picture.svg(self.columns, numbers, self._overlay.get("categories", ()))
         return self._drawn
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
@@ -183,11 +280,13 @@ class GraphView(anywidget.AnyWidget):
         data, *rest = bundle if isinstance(bundle, tuple) else (bundle,)
         if data is None:
             return bundle
+        if self.shown.stamp != self._settled:
+            self.settle()
         data = {**data, "text/plain": repr(self), "image/svg+xml": self._svg()}
         return (data, *rest) if rest else data
 
     def __repr__(self) -> str:
-        return f"<GraphView of {self.model.name!r}: {len(self._columns.header['nodes'])} nodes>"
+        return f"<GraphView of {self.model.name!r}: {len(self.columns.header['nodes'])} nodes>"
 
     # -- what the browser asks for
 
@@ -198,39 +297,66 @@ class GraphView(anywidget.AnyWidget):
             running = self._running.get(str(message["cancel"]))
             if running:
                 running.set()
+        elif "bye" in message:
+            self._watching.discard(str(message["bye"]))
         elif "rpc" in message:
-            event = self._running[str(message["rpc"])] = Event()
-            self._threads.submit(self._answer, message, event)
+            self._answer(message, [bytes(item) for item in buffers or ()])
 
-    def _answer(self, message: dict[str, Any], event: Event) -> None:
-        number = message["rpc"]
+    def _answer(self, message: dict[str, Any], buffers: list[bytes]) -> None:
+        """Answer at once, or begin what takes long in a thread (which takes nothing of the graph that edits move)."""
+        number, method, params = str(message["rpc"]), message.get("method"), message.get("params") or {}
+        slow: Callable[[Callable[[], bool]], Any] | None = None
+        if method == "hello":
+            self._watching.add(str(params.get("id")))
+            work: Callable[[], Any] = lambda: (self._stamp(), [])  # noqa: E731
+        elif method == "weight":
+            made, tensor = self.columns, int(params.get("tensor", -1))
+            slow = lambda cancelled: (details.weight(made, tensor, cancelled), [])  # noqa: E731
+        elif method == "shapes":
+            slow = self._shapes()
+        else:
+            work = lambda: self._ask(method, params, buffers)  # noqa: E731
+        if slow is None:
+            self._reply(number, work)
+            return
+        event = self._running[number] = Event()
+        self._threads.submit(self._reply, number, lambda: slow(event.is_set), event)
+
+    def _stamp(self) -> int:
+        self.refresh()
+        return self.shown.stamp
+
+    def _shapes(self) -> Callable[[Callable[[], bool]], Any]:
+        """Shapes and costs of the model shown; everybody gets them as a patch."""
+        self.refresh()
+        model = self.model
+        model._skeleton  # made here: the thread must not take the graph  # noqa: B018
+
+        def infer(cancelled: Callable[[], bool]) -> Any:
+            patch = self.shown.improve(model)
+            if patch is not None:
+                self._patch(patch)
+            return None, []
+
+        return infer
+
+    def _reply(
+        self, number: str, work: Callable[[], tuple[Any, list[bytes]]], event: Event | None = None
+    ) -> None:
         try:
-            result, buffers = self._call(message.get("method"), message.get("params") or {}, event.is_set)
-            if not event.is_set():
+            result, buffers = work()
+            if event is None or not event.is_set():
                 self.send({"rpc": number, "result": result}, buffers)
         except WorkbenchError as error:
             self.send({"rpc": number, "error": str(error)})
         except Exception as error:  # the browser must hear of it, whatever it is
             self.send({"rpc": number, "error": f"{type(error).__name__}: {error}"})
         finally:
-            self._running.pop(str(number), None)
-
-    def _call(
-        self, method: Any, params: dict[str, Any], cancelled: Callable[[], bool]
-    ) -> tuple[Any, list[bytes]]:
-        if method == "node":
-            return details.node(self.model, str(params.get("node"))), []
-        if method == "weight":
-            return details.weight(self._columns, int(params.get("tensor", -1)), cancelled), []
-        if method == "shapes":
-            return None, [view.shapes(self.model, self._columns).pack()]
-        if method == "part":
-            start = int(params.get("part", 0)) * PART
-            return None, [self._packed[start : start + PART]]
-        raise NotInModelError(f"the view cannot answer {method!r}; expected node, weight, shapes or part")
+            self._running.pop(number, None)
 
     def close(self) -> None:
         """End the view and its threads."""
+        self._ends()
         for event in self._running.values():
             event.set()
         self._threads.shutdown(wait=False, cancel_futures=True)

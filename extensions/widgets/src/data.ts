@@ -22,14 +22,17 @@ export interface Header {
   scopes: [number, string][];
   graphs: GraphRow[];
   made?: string[];
+  stamp?: number; // counts the changes of the columns
+  rough?: boolean; // costs of what an edit changed are not known yet
 }
 
-type Column = Int32Array | Uint8Array | Float64Array;
+export type Column = Int32Array | Uint8Array | Float64Array;
+export interface Unpacked { header: Record<string, unknown>; columns: Record<string, Column> }
 const TYPES: Record<string, new (b: ArrayBuffer, o: number, n: number) => Column> = {
   int32: Int32Array, uint8: Uint8Array, float64: Float64Array,
 };
 
-export function unpack(buffer: ArrayBuffer): { header: Record<string, unknown>; columns: Record<string, Column> } {
+export function unpack(buffer: ArrayBuffer): Unpacked {
   const length = new DataView(buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   const columns: Record<string, Column> = {};
@@ -54,10 +57,10 @@ export class Data {
   readonly outs: Int32Array;
   readonly kind: Uint8Array;
   readonly producer: Int32Array;
-  dtype: Int32Array;
-  shape: Int32Array;
-  macs?: Float64Array;
-  bytes?: Float64Array;
+  readonly dtype: Int32Array;
+  readonly shape: Int32Array;
+  readonly macs?: Float64Array;
+  readonly bytes?: Float64Array;
   /** where a node comes from (a fusion, a plugin): a place in head.made; there if any node does */
   readonly made?: Int32Array;
   /** of each entry of `ins`, in a diff: 1 added, 2 removed */
@@ -71,8 +74,8 @@ export class Data {
   readonly captures = new Map<number, number[]>();
   private functions = new Map<string, number>();
 
-  constructor(buffer: ArrayBuffer) {
-    const { header, columns } = unpack(buffer);
+  constructor(readonly source: Unpacked) {
+    const { header, columns } = source;
     const c = columns as Record<string, Int32Array>;
     this.head = header as unknown as Header;
     this.nodes = this.head.nodes.length;
@@ -116,17 +119,6 @@ export class Data {
           if (!list.includes(t)) this.captures.set(at, [...list, t]);
         }
       }
-  }
-
-  /** What was inferred after the first picture. */
-  improve(buffer: ArrayBuffer) {
-    const { header, columns } = unpack(buffer);
-    this.head.dtypes = header.dtypes as string[];
-    this.head.shapes = header.shapes as string[];
-    this.dtype = columns["tensor.dtype"] as Int32Array;
-    this.shape = columns["tensor.shape"] as Int32Array;
-    this.macs = columns["node.macs"] as Float64Array;
-    this.bytes = columns["node.bytes"] as Float64Array;
   }
 
   name = (n: number) => this.head.nodes[n];

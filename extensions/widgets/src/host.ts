@@ -18,14 +18,18 @@ export interface State {
 }
 
 export interface Host {
-  page: boolean;
+  readonly page: boolean;
+  readonly editable: boolean;
   load(): Promise<ArrayBuffer>;
+  /** Everything again, as it is now. */
+  again?(): Promise<ArrayBuffer>;
   state(): State;
   /** Tells the other side; absent values stay. */
   set(change: Partial<Pick<State, "overlay" | "hide" | "selection">>): void;
   onChange(what: "data" | "state", act: () => void): void;
+  onPatch?(act: (from: number, to: number, buffer: ArrayBuffer) => void): void;
+  /** Tells how the kernel is: "" when all is well. */
+  onTrouble?(act: (text: string, gone: boolean) => void): void;
   /** Asks the kernel; rejects with what went wrong. Absent where there is no kernel. */
-  call?(method: string, params: object, signal?: AbortSignal): Promise<{ result: unknown; buffers: ArrayBuffer[] }>;
+  call?<T>(method: string, params: object, signal?: AbortSignal, buffers?: ArrayBuffer[]): Promise<{ result: T; buffers: ArrayBuffer[] }>;
 }
-
-export type Json = Record<string, unknown>;

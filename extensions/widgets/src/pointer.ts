@@ -41,7 +41,7 @@ export class Pointer {
   }
 
   private press(event: PointerEvent) {
-    if (event.button > 1) return;
+    if (event.button) return;
     const { view } = this;
     const [x, y] = this.at(event);
     view.canvas.focus({ preventScroll: true });
@@ -112,7 +112,8 @@ export class Pointer {
     const item = view.renderer.itemAt(x, y);
     if (item >= 0) {
       const nodes = view.scene.nodesOf(item);
-      if (nodes.length) view.select(nodes, { add: more || event.shiftKey });
+      if (!nodes.length) view.inspect(view.scene.ref[item]);
+      else view.select(nodes, { add: more || event.shiftKey });
       return;
     }
     const tensor = view.renderer.tensorAt(x, y);
@@ -141,6 +142,11 @@ export class Pointer {
   }
 
   private key(event: KeyboardEvent) {
+    if (this.view.edits.key(event)) {
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const { view } = this;
     const chosen = view.selection;
@@ -152,7 +158,10 @@ export class Pointer {
     const arrow: Record<string, [number, number]> = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
     const keys: Record<string, () => void> = {
       "+": () => view.zoom(1.4), "=": () => view.zoom(1.4), "-": () => view.zoom(1 / 1.4), "0": () => view.fit(), f: () => view.fit(),
-      c: () => view.show(chosen), "/": () => view.focusSearch(), Escape: () => view.select([]), "?": () => view.help(),
+      c: () => view.show(chosen), "/": () => view.focusSearch(), Escape: () => {
+        view.tell("");
+        view.inspector!.close();
+      }, "?": () => view.help(),
       n: () => view.step(1), N: () => view.step(-1), w: () => view.toWorst(), h: () => view.toggleNoise(), l: () => view.toggleColumns(),
       a: () => chosen.length && view.select([...view.data.reach(chosen, true)]),
       d: () => chosen.length && view.select([...view.data.reach(chosen, false)]),

@@ -1,10 +1,13 @@
 // The graph view: toolbar, canvas, map, legend, panel; mouse, keyboard, screen reader.
 import { DARK, LIGHT, type Theme } from "./colors";
-import { Data } from "./data";
+import { Data, unpack } from "./data";
 import { count, el, short } from "./dom";
 import type { Host, State } from "./host";
+import { Edits } from "./edits";
 import { help } from "./help";
 import { Inspector } from "./inspector";
+import { Live } from "./live";
+import type { Item } from "./menu";
 import { Minimap } from "./minimap";
 import { type Coloring, coloring, OVERLAYS } from "./overlay";
 import type { place, Placed } from "./place";
@@ -36,11 +39,13 @@ export class View {
   selection: number[] = [];
   results: number[] = [];
   private at = -1;
-  private collapsed = new Set<string>();
-  private opened = new Set<number>();
+  collapsed = new Set<string>();
+  opened = new Set<number>();
+  readonly edits = new Edits(this);
+  readonly live = new Live(this);
   private wrap = true;
   private coloring!: Coloring;
-  private inspector!: Inspector;
+  inspector?: Inspector;
   private map!: Minimap;
   private target?: Camera;
   private frame = 0;
@@ -64,6 +69,11 @@ export class View {
   private unfold = el("button", { title: "Expand all modules" }, "Expand");
   private legend = el("div", { class: "wbg-legend" });
   private panel = el("aside", { class: "wbg-panel", hidden: true, "aria-label": "Inspector" });
+  private undoing = el("button", { title: "Undo (Ctrl+Z)", "aria-label": "Undo", click: this.edits.undo }, "↶");
+  private redoing = el("button", { title: "Redo (Ctrl+Shift+Z)", "aria-label": "Redo", click: this.edits.redo }, "↷");
+  private pastButton = el("button", { title: "History (Y)", click: () => this.edits.toggleHistory() }, "History");
+  private note = el("div", { class: "wbg-note", role: "alert", hidden: true });
+  private banner = el("div", { class: "wbg-banner", role: "alert", hidden: true });
   private over = el("div", { class: "wbg-over", role: "status" }, "Loading …");
   private foot = el("div", { class: "wbg-foot" });
   private list = el("ul", { class: "wbg-hidden", role: "listbox", "aria-label": "Nodes", tabindex: "-1" });
@@ -72,11 +82,12 @@ export class View {
   constructor(readonly parent: HTMLElement, readonly host: Host) {
     this.root = el("div", { class: host.page ? "wbg page" : "wbg" });
     this.root.dataset.state = "loading";
+    this.root.dataset.lmSuppressShortcuts = ""; // keys mean what they mean here, not what JupyterLab does with them
     (this.root as HTMLElement & { view?: View }).view = this; // for tests, and for a look from the console
     this.root.append(el("style", {}, css), this.toolbar());
     const mini = el("canvas", { class: "wbg-map", title: "Drag to move", "aria-hidden": "true" });
-    this.stage.append(this.canvas, mini, this.legend, this.card, this.list, this.voice);
-    this.root.append(el("div", { class: "wbg-main" }, this.stage, this.panel, this.over), this.foot);
+    this.stage.append(this.canvas, mini, this.legend, this.card, this.list, this.voice, this.note);
+    this.root.append(this.banner, el("div", { class: "wbg-main" }, this.edits.pane, this.stage, this.panel, this.over), this.foot);
     parent.append(this.root);
     this.mini = mini;
     this.start().catch((error: Error) => this.fail(error));
@@ -106,15 +117,15 @@ export class View {
       this.title,
       el("div", { class: "wbg-search", role: "search" }, this.search, this.counter,
         button("↑", "Previous result (Shift+Enter)", () => this.step(-1)), button("↓", "Next result (Enter)", () => this.step(1))),
-      el("span", { class: "gap" }), this.overlays, this.worst, this.noiseButton, this.columns, this.fold, this.unfold,
+      el("span", { class: "gap" }), this.undoing, this.redoing, this.pastButton, this.overlays, this.worst, this.noiseButton, this.columns, this.fold, this.unfold,
       button("−", "Zoom out (−)", () => this.zoom(1 / 1.4)), button("+", "Zoom in (+)", () => this.zoom(1.4)),
       button("Fit", "Show everything (0)", () => this.fit()), button("?", "Keyboard (?)", () => this.help()));
   }
 
   private async start() {
     this.state = this.host.state();
-    this.data = new Data(await this.host.load());
-    this.scene = await this.arrange();
+    this.data = new Data(unpack(await this.host.load()));
+    this.scene = await this.arrange(this.data);
     this.renderer = new Renderer(this.canvas, this.scene, this.theme);
     this.map = new Minimap(this.mini, this.renderer, (x, y) => this.aim({ x, y, k: this.renderer.camera.k }, true));
     new Pointer(this);
@@ -128,40 +139,30 @@ export class View {
     this.renderNow();
     this.root.dataset.state = "ready";
     performance.mark("workbench-drawn");
-    this.improve();
+    this.live.start();
   }
 
-  private fail(error: Error) {
+  fail(error: Error) {
     this.root.dataset.state = "failed";
     this.over.replaceChildren(el("span", { class: "wbg-bad", role: "alert" }, `The graph cannot be shown: ${error.message}`));
     this.over.hidden = false;
   }
 
   /** What belongs to a model once it is there. */
-  private dressed() {
+  dressed() {
     this.title.textContent = short(this.data.head.name, 80);
     this.title.title = short(this.data.head.name, 400);
     this.canvas.setAttribute("aria-label", `Graph of ${short(this.data.head.name, 80)}, ${this.data.nodes} nodes`);
     const scoped = this.data.head.scopes.length > 1;
     this.fold.hidden = this.unfold.hidden = !scoped;
-    this.inspector = new Inspector(this.panel, this.data, this.host, {
+    this.inspector ??= new Inspector(this.panel, this.data, this.host, {
       go: (nodes) => this.go(nodes), goTensor: (t) => this.goTensor(t), select: (nodes) => this.select([...nodes]),
       close: () => this.select([]), toggle: (n) => void this.toggle(n), isOpen: (n) => this.opened.has(n),
       value: (n) => this.coloring.words(n),
-    });
+    }, this.edits);
+    this.inspector.data = this.data;
+    for (const button of [this.undoing, this.redoing, this.pastButton]) button.hidden = !this.edits.able;
     this.recolor({});
-  }
-
-  /** Shapes and costs that were not there at first. */
-  private improve() {
-    if (this.data.macs || !this.host.call) return;
-    const { data } = this;
-    this.host.call("shapes", {}).then(({ buffers }) => {
-      if (data !== this.data) return;
-      data.improve(buffers[0]);
-      this.recolor({});
-      if (this.selection.length) this.inspector.show(this.selection);
-    }, (error: Error) => this.say(`Shapes cannot be inferred: ${error.message}`));
   }
 
   private observe() {
@@ -175,11 +176,19 @@ export class View {
     media.addEventListener("change", changed);
     this.ends.push(() => resized.disconnect(), () => themed.disconnect(), () => media.removeEventListener("change", changed));
     this.host.onChange("state", () => this.outside());
-    this.host.onChange("data", () => void this.reload().catch((error: Error) => this.fail(error)));
+    this.host.onChange("data", () => this.live.reload());
+    this.host.onTrouble?.((text, gone) => {
+      this.banner.textContent = text;
+      this.banner.hidden = !text;
+      this.root.classList.toggle("gone", gone);
+      this.renderer && this.measure();
+    });
+    this.stage.addEventListener("contextmenu", (event) => this.contextmenu(event));
   }
 
   dispose() {
     cancelAnimationFrame(this.frame);
+    this.live.dispose();
     this.worker?.terminate();
     for (const end of this.ends) end();
     this.root.remove();
@@ -187,8 +196,8 @@ export class View {
 
   // --- places
 
-  private async arrange(earlier?: Places): Promise<Scene> {
-    const scene = new Scene(this.data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap }, earlier);
+  async arrange(data: Data, earlier?: Places): Promise<Scene> {
+    const scene = new Scene(data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap }, earlier);
     // the page itself is quicker for what is small: no copy, no start of a worker
     const placed = scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
     scene.finish(placed.out, placed.sizes);
@@ -223,7 +232,7 @@ export class View {
   /** Arranges again; the item `anchor` (else the one in the middle that is still there) stays on the screen. */
   async rearrange(anchor?: string) {
     const before = this.scene;
-    const scene = await this.arrange(before.where());
+    const scene = await this.arrange(this.data, before.where());
     const { camera } = this.renderer;
     const at = new Map(scene.kind.map((_, i) => [scene.keyOf(i), i]));
     let [old, near] = [-1, Infinity];
@@ -245,24 +254,7 @@ export class View {
     this.redraw();
   }
 
-  private async reload() {
-    const names = this.selection.map((n) => this.data.name(n));
-    const [open, camera] = [[...this.opened].map((n) => this.data.name(n)), { ...this.renderer.camera }];
-    const paths = [...this.collapsed].map((key) => this.data.path(Number(key.split(":")[1])).join("\0"));
-    const earlier = this.scene.where();
-    this.data = new Data(await this.host.load());
-    this.opened = new Set(this.named(open));
-    this.collapsed = new Set(this.data.head.scopes.flatMap((_, s) => (paths.includes(this.data.path(s).join("\0")) ? [`0:${s}`] : [])));
-    this.scene = await this.arrange(earlier);
-    this.renderer.take(this.scene);
-    Object.assign(this.renderer.camera, camera);
-    this.dressed();
-    this.select(this.named(names), { quiet: true });
-    this.find(false);
-    this.improve();
-  }
-
-  private named(names: readonly string[]): number[] {
+  named(names: readonly string[]): number[] {
     if (!names.length) return [];
     const wanted = new Set(names);
     return this.data.head.nodes.flatMap((name, n) => (wanted.has(name) ? [n] : []));
@@ -310,7 +302,8 @@ export class View {
     this.redraw();
   }
 
-  private outside() {
+  outside() {
+    if (this.live.busy) return;
     const next = this.host.state();
     const hide = next.hide.join() !== this.state.hide.join();
     const selected = this.selection.map((n) => this.data.name(n)).join("\0") !== next.selection.join("\0");
@@ -365,6 +358,14 @@ export class View {
     const { scene, renderer } = this;
     const k = Math.min(1.15, (renderer.width - 48) / Math.max(1, scene.width), (renderer.height - 48) / Math.max(1, scene.height));
     return { x: scene.width / 2, y: scene.height / 2, k };
+  }
+
+  /** What is looked at has moved. */
+  shift(dx: number, dy: number) {
+    for (const camera of [this.renderer.camera, ...(this.target ? [this.target] : [])]) {
+      camera.x += dx;
+      camera.y += dy;
+    }
   }
 
   fit() {
@@ -469,7 +470,7 @@ export class View {
   select(nodes: number[], { quiet = false, add = false } = {}) {
     this.selection = add ? toggled(this.selection, nodes) : [...new Set(nodes)];
     if (!quiet) this.host.set({ selection: this.selection.slice(0, 5000).map((n) => this.data.name(n)) });
-    this.inspector.show(this.selection);
+    this.inspector!.show(this.selection);
     this.mark();
     this.announce();
     this.redraw();
@@ -561,7 +562,7 @@ export class View {
   async toggle(node: number) {
     if (!this.opened.delete(node)) this.opened.add(node);
     await this.rearrange(`n${this.data.name(node)}`);
-    if (this.selection.length === 1) this.inspector.show(this.selection);
+    if (this.selection.length === 1) this.inspector!.show(this.selection);
   }
 
   /** Enter or double click on an item. */
@@ -628,6 +629,34 @@ export class View {
       }, this.describe(n)));
     this.list.replaceChildren(...rows);
     this.say(this.selection.length === 1 ? this.describe(here) : this.selection.length ? `${this.selection.length} nodes selected` : "");
+  }
+
+  /** Tells something over the graph, until Escape or the next edit; with what can be done about it. */
+  tell(text: string, hint?: Item) {
+    const shut = () => this.tell("");
+    this.note.hidden = !text;
+    const more = hint ? [el("button", { click: () => {
+      shut();
+      hint.act();
+    } }, hint.label)] : [];
+    this.note.replaceChildren(el("span", {}, text), ...more, el("button", { class: "close", "aria-label": "Dismiss", click: shut }, "×"));
+  }
+
+  /** The panel for a tensor. */
+  inspect(t: number) {
+    this.select([]);
+    this.inspector!.tensor(t);
+  }
+
+  private contextmenu(event: MouseEvent) {
+    if (event.target !== this.canvas) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const [stage, root] = [this.canvas.getBoundingClientRect(), this.root.getBoundingClientRect()];
+    const [x, y] = [event.clientX - stage.left, event.clientY - stage.top];
+    const item = this.renderer.itemAt(x, y);
+    this.hover(-1, -1, 0, 0);
+    this.edits.menu(event.clientX - root.left, event.clientY - root.top, item, item < 0 ? this.renderer.tensorAt(x, y) : -1);
   }
 
   say(text: string) {

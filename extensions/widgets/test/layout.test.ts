@@ -1,7 +1,9 @@
 import dagre from "@dagrejs/dagre";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { layout, type LevelInput, type LevelOutput } from "../src/layout";
 import { level, random, residual, transformer } from "./graphs";
+
+vi.setConfig({ testTimeout: 60_000 }); // the machine may be busy
 
 function overlaps(input: LevelInput, out: LevelOutput): number {
   const order = Array.from(out.x.keys()).sort((a, b) => out.y[a] - out.y[b] || out.x[a] - out.x[b]);

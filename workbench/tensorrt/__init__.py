@@ -18,6 +18,7 @@ from .log import Log
 from .peaks import GPUS, Gpu, gpu
 from .profiles import OptimizationProfile
 from .rules import Finding
+from .run import Runs, profile
 
 __all__ = [
     "GPUS",
@@ -28,9 +29,11 @@ __all__ = [
     "Gpu",
     "Log",
     "OptimizationProfile",
+    "Runs",
     "build",
     "check",
     "diff",
     "gpu",
     "load",
+    "profile",
 ]

@@ -127,7 +127,8 @@ class Stream:
         for wait in waits:
             wait()
         local = self._begin_local(key, item)
-        self._begin(tasks, running)
+        if item is not None:  # else what follows would not find what is made here
+            self._begin(tasks, running)
         self._finish(key, item, local, share=all(other != item for _, other, _ in running))
         if not any(later == key for later, _, _ in running) and not (tasks and tasks[0][0] == key):
             self._end_stage(key, min([key, *(begun - 1 for begun, _, _ in running)]))

@@ -18,6 +18,7 @@ from .log import Log
 from .peaks import GPUS, Gpu, gpu
 from .profiles import OptimizationProfile
 from .rules import Finding
+from .run import Runs, profile
 
 load = Engine.load
 
@@ -30,9 +31,11 @@ __all__ = [
     "Gpu",
     "Log",
     "OptimizationProfile",
+    "Runs",
     "build",
     "check",
     "diff",
     "gpu",
     "load",
+    "profile",
 ]

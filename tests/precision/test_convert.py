@@ -311,7 +311,7 @@ def test_real_models(real_model, name):
     assert wb.replay(script, wb.load(before)).to_proto().SerializeToString() == proto.SerializeToString()
 
 
-@pytest.mark.parametrize(("name", "to"), [("bert_tiny_script", "bf16"), ("llama_tiny_dynamo", "fp16"), ("magika", "fp16")])
+@pytest.mark.parametrize(("name", "to"), [("bert_tiny_script", "bf16"), ("llama_tiny_dynamo", "fp16")])
 def test_tensorrt_takes_what_was_converted(real_model, name, to):
     """The strongly typed parser of TensorRT-RTX, which runs without a GPU, refuses nothing that it took before."""
     if importlib.util.find_spec("tensorrt_rtx") is None:

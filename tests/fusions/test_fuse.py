@@ -238,3 +238,14 @@ def test_functions_of_the_same_name_and_another_body_get_a_number():
     assert [key[1] for key in made.ir.functions] == ["Part", "Part_2"]
     assert isinstance(onnx.shape_inference.infer_shapes(made.to_proto()), onnx.ModelProto)
     np.testing.assert_allclose(run(made)[0], run(model)[0], rtol=1e-6)
+
+
+def test_what_reads_the_first_of_some_nodes_comes_after_the_function():
+    proto = build("a = Relu(x) b = Abs(a) c = Neg(x) d = Add(c, c) y = Add(b, d)")
+    model = wb.load(proto)
+    made = model.replace_nodes(["Relu_0", "Neg_2"], "Both")
+    assert operators(made) == ["Both", "Abs", "Add", "Add"]
+    made = model.replace_nodes(["Relu_0", "Add_3"], "Odd")
+    assert operators(made).index("Odd") < operators(made).index("Abs")
+    np.testing.assert_array_equal(run(made)[0], run(model)[0])
+    onnx.checker.check_model(made.to_proto(), full_check=True)

@@ -64,12 +64,15 @@ def fuse(
 
         run.verifier = Verifier(None if verify is True else verify, tolerance, shapes)
         run.report.tolerance = tolerance if isinstance(tolerance, float | int) else None
+    seen: dict[Rule, Model] = {}
     with _bar(progress, len(chosen)) as tick:
         for _ in range(ROUNDS):
             before = run.model
             for rule in chosen:
                 tick(rule.name)
-                run.rule(rule)
+                if seen.get(rule) is not run.model:
+                    run.rule(rule)
+                    seen[rule] = run.model
             if run.model is before:
                 break
     run.report.refusals = list(refusals(run.model, chosen, functions))

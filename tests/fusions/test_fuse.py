@@ -114,6 +114,20 @@ def test_what_exceeds_the_tolerance_is_taken_back(careless):
     assert [edit.python() for edit in made.history.edits] == ["fuse_at('careless', ['Mul_2'])"]
 
 
+def test_of_sites_that_exceed_it_only_together_the_worse_half_is_taken_back(careless):
+    """Each Relu is near its SiLU for inputs near 12; what one of them adds is enlarged a thousand times after it."""
+    body = (
+        "p = Add(x, c) a = Sigmoid(p) b = Mul(p, a) q = Add(x, d) e = Sigmoid(q) f = Mul(q, e) g = Sub(f, d) "
+        "h = Mul(g, k) y = Add(b, h)"
+    )
+    proto = build(body, "float[2,4] x", c=number(1000), d=number(12), k=number(1000))
+    made = wb.load(proto).fuse([careless], verify=True, tolerance=1e-5, progress=False)
+    rows = made.report.table.set_index("node")
+    assert rows.status.to_dict() == {"Mul_2": "fused", "Mul_5": "taken back"}
+    with_less = wb.load(proto).fuse([careless], verify=True, tolerance=0.05, progress=False)
+    assert set(with_less.report.table.status) == {"fused"}
+
+
 def test_without_verification_nothing_is_taken_back(careless):
     made = wb.load(TWO_SILUS).fuse([careless], progress=False)
     assert operators(made) == ["Relu", "Relu"] and made.report.tolerance is None

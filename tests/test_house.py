@@ -35,6 +35,8 @@ PUBLIC = {
     "fusions",
     "inputs",
     "load",
+    "plugin",
+    "plugins",
     "precision",
     "profile",
     "profile_diff",

@@ -91,6 +91,36 @@ def profile(given: argparse.Namespace) -> int:
     return 0
 
 
+def precision(given: argparse.Namespace) -> int:
+    """``workbench precision M --to fp16 -o out.onnx``"""
+    from ..precision import search
+
+    model = load(given.model)
+    found = search(
+        model,
+        given.to,
+        inputs=given.inputs,
+        shapes=options.shapes(given.shapes, model.inputs),
+        count=given.count,
+        seed=given.seed,
+        tolerance=options.tolerance(given.tolerance),
+        keep=given.keep,
+        max_runs=given.max_runs,
+        state=given.state,
+        progress=sys.stderr.isatty(),
+    )
+    if given.output:
+        found.model.save(given.output)
+    if given.json:
+        _write_json(given.json, found.to_json())
+    if given.json != "-":
+        print(wrap(found.explain()))
+        print("\n".join(f"  {printable(name)}" for name in found.keep))
+        if given.output:
+            print(f"The converted model: {given.output}")
+    return 0 if found.found else 1
+
+
 def fuse(given: argparse.Namespace) -> int:
     """``workbench fuse M -o OUT``"""
     from ..fusions import fuse as fuse_model

@@ -33,6 +33,8 @@ KINDS: tuple[type[Edit], ...] = (
 )  # fmt: skip
 
 LATER: dict[str, tuple[str, str]] = {
+    "replace": ("workbench.plugins.replace", "Replace"),
+    "inline_functions": ("workbench.plugins.inline", "InlineFunctions"),
     "bypass_pair": ("workbench.tensorrt.fixes", "BypassPair"),
     "cast_to_dequantize": ("workbench.tensorrt.fixes", "CastToDequantize"),
     "convert_precision": ("workbench.precision", "ConvertPrecision"),

@@ -64,15 +64,17 @@ def fuse(
 
         run.verifier = Verifier(None if verify is True else verify, tolerance, shapes)
         run.report.tolerance = tolerance if isinstance(tolerance, float | int) else None
-    seen: dict[Rule, Model] = {}
+    nothing: dict[Rule, Model] = {}  # rule -> the model in which it found nothing
     with _bar(progress, len(chosen)) as tick:
         for _ in range(ROUNDS):
             before = run.model
             for rule in chosen:
                 tick(rule.name)
-                if seen.get(rule) is not run.model:
+                if nothing.get(rule) is not run.model:
+                    given = run.model
                     run.rule(rule)
-                    seen[rule] = run.model
+                    if run.model is given:
+                        nothing[rule] = given
             if run.model is before:
                 break
     run.report.refusals = list(refusals(run.model, chosen, functions))

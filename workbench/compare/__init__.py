@@ -44,7 +44,8 @@ def compare(
     """Compare every tensor that two models share, segment by segment, while it is alive.
 
     Args:
-        reference, candidate: Models, or anything that `workbench.load` takes.
+        reference, candidate: Models, or anything that `workbench.load` takes. The candidate can be an engine of
+            `workbench.tensorrt.build(..., debug_tensors=True)`; `as_run`, `optimize` and `threads` say nothing then.
         inputs: what `workbench.inputs.feeds` takes; None generates `count` inputs from `seed`.
         shapes: values for symbolic dims by name, or shapes by input name.
         tolerance: see `Comparison.first_divergence`.
@@ -63,6 +64,11 @@ def compare(
         CompareError: the two models share no tensor or have different inputs.
         BackendError: the runtime failed, crashed or timed out.
     """
+    if hasattr(candidate, "compared_with"):  # an engine: it knows how, and stands to the right of this package
+        return candidate.compared_with(
+            reference, inputs, shapes=shapes, count=count, seed=seed, tolerance=tolerance, local=local,
+            memory_budget=memory_budget, timeout=timeout, progress=progress,
+        )  # fmt: skip
     start = time.perf_counter()
     pool = threads or max(1, (os.cpu_count() or 1) // 2)
     with Worker("onnxruntime", timeout=timeout, parallel=2, pool=pool) as worker:

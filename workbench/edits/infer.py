@@ -50,6 +50,11 @@ def small_data(node: ir.Node, index: int) -> onnx.TensorProto | None:
     return onnx.numpy_helper.from_array(tensor.numpy(), value.name)
 
 
+def strictly(encoded: bytes) -> onnx.ModelProto:
+    """Inference of a whole model that raises where a node does not fit."""
+    return onnx.shape_inference.infer_shapes(encoded, check_type=True, strict_mode=True, data_prop=True)
+
+
 def infer_call(
     draft: Draft, node: onnx.NodeProto, types: dict[str, onnx.TypeProto]
 ) -> dict[str, onnx.TypeProto]:
@@ -63,7 +68,7 @@ def infer_call(
     model.graph.node.append(node)
     model.graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
-    found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    found = strictly(model.SerializeToString())
     return {info.name: info.type for info in found.graph.output if info.type.WhichOneof("value")}
 
 

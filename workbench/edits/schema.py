@@ -92,10 +92,13 @@ def require(op_type: str, domain: str, draft: Draft, graph: ir.Graph) -> None:
 
 def check_node(node: ir.Node, draft: Draft) -> None:
     """Refuse a node whose attributes, or numbers of inputs and outputs, its schema does not allow."""
-    schema = schema_of(node, draft)
+    schema, label = schema_of(node, draft), f"node {node.name!r} ({node.op_type})"
+    function = draft.model.functions.get((node.domain, node.op_type, node.overload))
+    if function is not None:
+        _check_count(label, "inputs", len(node.inputs), 0, len(function.inputs))
+        _check_count(label, "outputs", len(node.outputs), 0, len(function.outputs))
     if schema is None:
         return
-    label = f"node {node.name!r} ({node.op_type})"
     for name, attribute in node.attributes.items():
         if name not in schema.attributes:
             raise EditError(_unknown_attribute(label, name, schema))

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from ..errors import EditError
-from ..model import Model, load
+from ..model import Model, inferred, load
 from ..model import proto as protos
 from ..model.proto import encode
 from ..model.save import INLINE_LIMIT
@@ -19,6 +19,7 @@ from ..model.scopes import tensors
 from . import origins
 from .base import Whole
 from .content import Content, of_bytes
+from .infer import first_error, strictly
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -56,6 +57,22 @@ def _equal(one: ir.TensorProtocol, two: ir.TensorProtocol | None) -> bool:
         and tuple(one.shape.numpy()) == tuple(two.shape.numpy())
         and (one.dtype != ir.DataType.STRING and one.tobytes() == two.tobytes())
     )
+
+
+def check_whole(made: ir.Model, before: ir.Model) -> None:
+    """Refuse a graph that fails onnx's checker or its strict inference, when the graph before did not."""
+    reason = _unsound(made)
+    if reason is not None and _unsound(before) is None:
+        raise EditError(f"the result is not valid: {reason}")
+
+
+def _unsound(model: ir.Model) -> str | None:
+    try:
+        onnx.checker.check_model(protos.for_checker(model))
+        strictly(protos.skeleton(model).SerializeToString())
+    except Exception as error:  # the answer
+        return first_error(error)
+    return None
 
 
 @dataclass(frozen=True)
@@ -212,6 +229,7 @@ class Surgery(Whole):
                 del tensor.dims[:]
                 tensor.dims.append(0)
         made = load(encode(proto)).ir
+        inferred.take(made)  # with the wrong shapes of these
         for name, weight, _ in kept:
             made.graph.initializers[name].const_value = weight
             made.graph.initializers[name].shape = ir.Shape(weight.shape.numpy())

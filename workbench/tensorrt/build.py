@@ -80,6 +80,19 @@ class BuildResult:
         columns = ["layer", "type", "inputs", "outputs", "dtypes", "shapes", "nodes"]
         return pd.DataFrame(rows, columns=columns).set_index("layer")
 
+    def compared_with(self, reference: Any, inputs: Any = None, **options: Any) -> Any:
+        """What ``workbench.compare(reference, engine)`` calls; see `workbench.tensorrt.debug.compare`."""
+        from .debug import compare
+
+        return compare(reference, self, inputs, **options)
+
+    def profiled(self, inputs: Any = None, **options: Any) -> Any:
+        """What ``workbench.profile(engine)`` calls: the engine with the times of the first measurement of
+        `workbench.tensorrt.profile`."""
+        from .run import profile
+
+        return profile(self, inputs, **options).engine()
+
     def save(self, path: str | Path) -> Path:
         """Write the plan to a file, completely or not at all."""
         target = Path(path)

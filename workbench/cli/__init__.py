@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import WorkbenchError
-from . import options
+from . import engines, options
 
 __all__ = ["main"]
 
@@ -159,6 +159,7 @@ def parser() -> argparse.ArgumentParser:
         "--threads", type=options.positive, default=1, help="of the runtime (default: %(default)s)"
     )
 
+    engines.add(command("tensorrt", "check a model for TensorRT, or build an engine of it"), always, data)
     command("lab", "open JupyterLab on the notebooks; further options are JupyterLab's own")
     return top
 

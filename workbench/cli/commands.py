@@ -20,6 +20,7 @@ from ..model import load
 from ..profile import profile as profile_model
 from ..report import words
 from . import options
+from .engines import tensorrt as tensorrt
 from .text import colour, table, width, wrap
 
 if TYPE_CHECKING:

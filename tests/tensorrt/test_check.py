@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import real_models
 from onnx import TensorProto, helper
-from tensorrt.small import mlp, model
+from small_engines import mlp, model
 
 import workbench as wb
 from workbench.errors import BuildError, EditError, NotInModelError

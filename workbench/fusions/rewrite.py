@@ -109,7 +109,12 @@ def replace(
     draft.insert(graph, new, anchor)
     stamp(draft, rule, old, new)
     for value, made in outputs.items():
+        readers = list(dict.fromkeys(user for user, _ in value.uses()))
         swap(draft, graph, value, made)
+        if value.producer() is not anchor:  # such a reader may stand before the new node
+            for reader in readers:
+                if reader.graph is not None:
+                    place.arrange(draft, reader)
     fed = [value for item in old for value in item.inputs]
     remove_unused(draft, graph, old)
     tidy(draft, fed)
@@ -131,16 +136,12 @@ def stamp(draft: Draft, rule: str, old: Sequence[ir.Node], new: Sequence[ir.Node
 
 def swap(draft: Draft, graph: ir.Graph, value: ir.Value, made: ir.Value) -> None:
     """Let everything that reads a tensor, the outputs of the graph included, read another one."""
-    readers = list(dict.fromkeys(user for user, _ in value.uses()))
     draft.redirect(value, made)
     if value.is_graph_output():
         draft.types.state_like(made, value)
         draft.set_ports(graph, "outputs", [made if item is value else item for item in graph.outputs])
     elif value.type is not None:
         draft.types.state_like(made, value)
-    for reader in readers:
-        if reader.graph is not None:
-            place.arrange(draft, reader)
 
 
 def remove_unused(draft: Draft, graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:

@@ -19,7 +19,8 @@ from . import plan as planning
 from .records import AS_RUN, records
 from .rerun import Rerun
 from .result import Comparison, Pair
-from .stream import RUN, Stream, Track, fitting
+from .stream import Stream
+from .tracks import RUN, Track, fitting
 
 __all__ = ["Comparison", "Pair", "compare"]
 
@@ -139,7 +140,7 @@ def _stream(
         "inputs": done,
         "inputs_at_once": min(group, done),
         "segments": len({key // 2 for key in plan.pieces}),
-        "pieces": stream.loaded,
+        "pieces": stream.sessions.loaded,
         "memory_budget": budget,
         "peak_bytes": worker.peak_bytes(),
     }

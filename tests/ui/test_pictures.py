@@ -73,8 +73,9 @@ def test_what_is_in_view_is_written_and_a_saved_notebook_has_a_picture(page, exe
             "() => window.jupyterapp.shell.currentWidget.content.widgets[1].outputArea.node.innerText.includes('svg')"
         )
         shown = page.evaluate("document.querySelector('.wbg').view.renderer.drawn")
-        page.goto(f"{address}/lab/workspaces/another/tree/saved.ipynb")
-        page.locator(f".jp-OutputArea {PICTURE}:visible").wait_for(timeout=60_000)
+        other = page.context.new_page()  # which does not ask whether to leave the unsaved notebook
+        other.goto(f"{address}/lab/workspaces/another/tree/saved.ipynb")
+        other.locator(f".jp-OutputArea {PICTURE}:visible").wait_for(timeout=60_000)
     root = ET.fromstring((tmp_path / "view.svg").read_text("utf-8"))
     texts = [text.text for text in root.iter(f"{SVG}text")]
     assert "Softmax" in texts and len(list(root.iter(f"{SVG}path"))) > shown

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from onnx import helper
-from tensorrt.small import mlp, model
+from small_engines import mlp, model
 
 import workbench as wb
 from workbench.backends import Worker

@@ -19,7 +19,8 @@ from . import plan as planning
 from .records import AS_RUN, records
 from .rerun import Rerun
 from .result import Comparison, Pair
-from .stream import RUN, Stream, Track, fitting
+from .stream import Stream
+from .tracks import RUN, Track, fitting
 
 __all__ = ["Comparison", "Pair", "compare"]
 
@@ -64,7 +65,7 @@ def compare(
         CompareError: the two models share no tensor or have different inputs.
         BackendError: the runtime failed, crashed or timed out.
     """
-    if hasattr(candidate, "compared_with"):  # an engine: it knows how, and stands to the right of this package
+    if not isinstance(candidate, Model) and hasattr(candidate, "compared_with"):  # an engine, of a later package
         return candidate.compared_with(
             reference, inputs, shapes=shapes, count=count, seed=seed, tolerance=tolerance, local=local,
             memory_budget=memory_budget, timeout=timeout, progress=progress,
@@ -139,7 +140,7 @@ def _stream(
         "inputs": done,
         "inputs_at_once": min(group, done),
         "segments": len({key // 2 for key in plan.pieces}),
-        "pieces": stream.loaded,
+        "pieces": stream.sessions.loaded,
         "memory_budget": budget,
         "peak_bytes": worker.peak_bytes(),
     }

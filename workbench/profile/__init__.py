@@ -67,7 +67,7 @@ def profile(
         ModelError, InputError: the model or its inputs are not usable.
         BackendError: the runtime refused the model, failed or died.
     """
-    if hasattr(model, "profiled"):  # an engine: it knows how, and stands to the right of this package
+    if not isinstance(model, Model) and hasattr(model, "profiled"):  # an engine, of a later package
         return model.profiled(
             inputs, shapes=shapes, runs=runs, warmup=5 if warmup is None else warmup, seed=seed, timeout=timeout
         )

@@ -13,14 +13,12 @@ from __future__ import annotations
 from .build import BuildResult
 from .check import Check, check
 from .diff import diff
-from .engine import Engine, build
+from .engine import Engine, build, load
 from .log import Log
 from .peaks import GPUS, Gpu, gpu
 from .profiles import OptimizationProfile
 from .rules import Finding
 from .run import Runs, profile
-
-load = Engine.load
 
 __all__ = [
     "GPUS",

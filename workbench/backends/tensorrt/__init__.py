@@ -56,6 +56,13 @@ class Runtime:
         with self.log.to(events):
             return building.support(model)
 
+    def inspect(self, plan: bytes, events: str = "") -> str | None:
+        """See `building.inspect`."""
+        from . import building
+
+        with self.log.to(events):
+            return building.inspect(plan)
+
     def build(self, model: bytes, settings: Mapping[str, Any], events: str = "") -> dict[str, Any]:
         """See `building.build`."""
         from . import building

@@ -86,12 +86,6 @@ REFUSED = [
     ),
     (
         "insert_node",
-        ("relu", "Foo", {}, None, "other"),
-        "cannot use other::Foo: the model does not import the domain 'other'; expected one of '', 'my'; import it with "
-        "set_opset first",
-    ),
-    (
-        "insert_node",
         ("relu", "Add", {}, (None, "if.then_branch/then_c")),
         "node 'Add_relu' cannot read tensor 'if.then_branch/then_c': it is in another scope; expected one of "
         "'the main graph' or around it",

@@ -128,6 +128,15 @@ def test_of_sites_that_exceed_it_only_together_the_worse_half_is_taken_back(care
     assert set(with_less.report.table.status) == {"fused"}
 
 
+def test_an_output_whose_identity_went_is_still_compared():
+    for body in ("a = Relu(x) b = Neg(a) y = Identity(b)", "a = Relu(x) y = Identity(a) z = Neg(a) w = Abs(z)"):
+        model = wb.load(build(body))
+        made = model.fuse(progress=False)
+        assert made.report.counts == {"identity": 1}
+        found = wb.compare(model, made, progress=False)
+        assert found.ok and found.table.status["y"] == "compared"
+
+
 def test_without_verification_nothing_is_taken_back(careless):
     made = wb.load(TWO_SILUS).fuse([careless], progress=False)
     assert operators(made) == ["Relu", "Relu"] and made.report.tolerance is None

@@ -184,7 +184,7 @@ def test_it_can_be_cancelled_and_limited():
     few = find(made, inputs=inputs, tolerance=0.02, max_runs=3)
     assert not few.found and few.ended == "the 3 runs were used up" and few.runs <= 3
     assert set(few.keep) == {name for name, _ in few.nodes}
-    assert "No smaller set than all 8 nodes was found" in few.explain()
+    assert "No smaller set than all 7 nodes was found" in few.explain()
 
 
 def test_what_is_kept_in_any_case():
@@ -214,7 +214,7 @@ def test_tables_and_the_front():
     assert result.plot().data[0].name == "Pareto front"
     text = result.explain()
     assert text.startswith(
-        "With all in fp16 the error is 0.0333, beyond the tolerance 0.004. Keeping 2 of the 8 nodes"
+        "With all in fp16 the error is 0.0333, beyond the tolerance 0.004. Keeping 2 of the 8 computing nodes"
     )
     assert text in repr(result)
 

@@ -194,6 +194,8 @@ def _steps(draft: Draft, edit: Edit) -> tuple[list[Any], tuple[ir.Node, ...], tu
             if node.name in draft.nodes:
                 check_node(node, draft)
         draft.types.settle()
+        for step in draft.afterwards:
+            step()
     except BaseException:
         draft.back()
         raise

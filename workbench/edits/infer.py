@@ -81,10 +81,14 @@ def misfit(node: ir.Node, inputs: Any, error: Exception) -> EditError:
     )
 
 
-def first_error(error: Exception) -> str:
-    """The first of the errors that onnx's inference lists: ``node 'a' (Add): Incompatible dimensions``."""
-    found = re.search(r"\(op_type:([^,]*), node name: (.*?)\): (?:\[\w+\] )?([^\n]*)", str(error))
-    return f"node {found[2]!r} ({found[1]}): {found[3]}" if found else str(error).strip()
+def first_error(error: Exception) -> str | None:
+    """The first of the errors that onnx's inference lists: ``node 'a' (Add): Incompatible dimensions``. None where all
+    it says is that types are not known, as behind an operator without a schema."""
+    found = re.findall(r"\(op_type:([^,]*), node name: (.*?)\): (?:\[\w+\] )?([^\n]*)", str(error))
+    if not found:
+        return str(error).strip()
+    misfits = [item for item in found if "expected to have type but instead is null" not in item[2]]
+    return f"node {misfits[0][1]!r} ({misfits[0][0]}): {misfits[0][2]}" if misfits else None
 
 
 def text(kind: onnx.TypeProto | None) -> str:

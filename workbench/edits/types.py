@@ -176,10 +176,9 @@ class Types:
         try:
             return strictly(encoded)
         except Exception as error:
-            if not self._failed_before():
-                raise EditError(
-                    f"the model does not take that: {first_error(error)}; change that node first"
-                ) from None
+            reason = first_error(error)
+            if reason is not None and not self._failed_before():
+                raise EditError(f"the model does not take that: {reason}; change that node first") from None
         return onnx.shape_inference.infer_shapes(encoded, data_prop=True)
 
     def _failed_before(self) -> bool:

@@ -249,9 +249,10 @@ class ICudaEngine:
         for name in self.handed_out:
             if name not in self.real_outputs:
                 model.graph.output.add(name=name)
-        self.session = onnxruntime.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        providers = ["CPUExecutionProvider"]
+        self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers)
         self.inputs = {v.name: v for v in self.session.get_inputs()}
         self.names = [*self.inputs, *self.real_outputs]
         self.num_io_tensors = len(self.names)

@@ -8,7 +8,8 @@ import random
 from typing import Any
 
 import pytest
-from tensorrt import recorded, written
+import recorded_engines as recorded
+import written_engines as written
 
 import workbench as wb
 from workbench.errors import EngineError

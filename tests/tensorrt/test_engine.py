@@ -8,8 +8,9 @@ import math
 from contextlib import nullcontext
 
 import pytest
-from tensorrt import recorded, written
-from tensorrt.small import mlp
+import recorded_engines as recorded
+import written_engines as written
+from small_engines import mlp
 
 import workbench as wb
 from workbench.errors import BackendNotInstalled, EngineError, ProfileError

@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from tensorrt import recorded, written
+import recorded_engines as recorded
+import written_engines as written
 
 import workbench as wb
 from workbench import figures, view

@@ -207,7 +207,7 @@ class _Asked:
         scratch, main = self.model, {node.name or "": node.op_type for node in self.model.ir.graph}
         for _ in range(_ROUNDS):
             data = scratch.to_proto().SerializeToString()
-            said = self.worker.call("support", phase="parse", model=data)
+            said = self.worker.call("support", phase="parse", label=self.model.name, model=data)
             if said["supported"]:
                 return
             gone = []

@@ -76,6 +76,8 @@ class KernelCheck:
         head = f"{self.plugin.name} on {self.device}: {fine}"
         return "\n".join([head, *(f"  {c.what}, {c.dtype} {c.shapes}: {c.verdict}" for c in wrong)])
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         return self.table.style.set_caption(str(self).split("\n")[0]).to_html()
 

@@ -6,49 +6,27 @@ are measured.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
 
-from ..backends import Session, Worker, free, view
+from ..backends import free, view
 from ..backends.memory import Block, dtype_of
 from ..errors import BackendFailed
 from ..metrics import Measure
-from ..segments import RANDOM, Graph, Node
+from ..segments import Node
 from .plan import Piece, Plan, unused_prefix
 from .result import SHAPES_DIFFER
+from .tracks import Sessions, Track, fitting
 
-AHEAD = int(os.environ.get("AHEAD", "2"))
-RUN = {"optimize": "none", "prepack": False, "arena": False}
-
-
-@dataclass
-class Track:
-    """One of the three tracks: where it runs and what it holds."""
-
-    name: str
-    graph: Graph
-    worker: Worker
-    title: str
-    options: dict[str, Any]
-    feeds: list[dict[str, Block]] = field(default_factory=list)
-    held: list[dict[str, Block]] = field(default_factory=list)
-    once: dict[str, Block] = field(default_factory=dict)
-
-    def get(self, name: str, item: int | None) -> Block | None:
-        """The block of a tensor, for one input of the group or of what is computed once."""
-        if item is not None:
-            block = self.held[item].get(name) or self.feeds[item].get(name)
-            if block is not None:
-                return block
-        return self.once.get(name)
+AHEAD = 3  # tasks begun before the one that is measured: enough to keep two runs going
+Task = tuple[int, int | None, list[Callable[[], None]]]
+"""Key, input (None: what runs once), and what waits for its runs."""
 
 
 @dataclass
@@ -71,12 +49,14 @@ class Stream:
     seen: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = field(
         default_factory=lambda: {"reference": {}, "candidate": {}}
     )
-    loaded: int = 0
-    _sessions: dict[tuple[str, int], Session | None] = field(default_factory=dict)
-    _contents: dict[tuple[str, int], bytes] = field(default_factory=dict)  # digests of the models of sessions
+    sessions: Sessions = field(init=False)
+    _needed: bool = False  # whether the last local run could tell more than the candidate's own
     _shared: dict[int, int] = field(default_factory=dict)  # place -> how many hold it beyond the first
     _weights: dict[int, int] = field(default_factory=dict)  # key -> bytes of what its pieces read of weights
     _equal: dict[int | None, set[str]] = field(default_factory=dict)  # input -> tensors that were equal
+
+    def __post_init__(self) -> None:
+        self.sessions = Sessions(self.tracks)
 
     def run(self, feeds: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]) -> None:
         """Run one group of inputs through all segments. `names`: reference input -> candidate input."""
@@ -89,34 +69,48 @@ class Stream:
                 for feed in feeds
             ]
         tasks = deque((key, item) for key in self.plan.keys for item in self._items(key))
-        running: deque[tuple[int, int | None, list[Callable[[], None]]]] = deque()
+        running: deque[Task] = deque()
         while tasks or running:
-            while tasks and len(running) < AHEAD and self._ready(*tasks[0], running):
-                running.append((*tasks[0], self._submit_both(*tasks.popleft())))
-            if not running:
+            self._begin(tasks, running)
+            if running:
+                self._complete(running.popleft(), tasks, running)
+            elif tasks:
                 key = tasks[0][0]
                 self._one_by_one(key)
                 while tasks and tasks[0][0] == key:
                     tasks.popleft()
-                continue
-            key, item, waits = running.popleft()
-            for wait in waits:
-                wait()
-            while tasks and len(running) < AHEAD and self._ready(*tasks[0], running):
-                running.append((*tasks[0], self._submit_both(*tasks.popleft())))
-            self._finish(key, item, share=all(other != item for _, other, _ in running))
-            if not any(later == key for later, _, _ in running) and not (tasks and tasks[0][0] == key):
-                self._end_stage(key)
-            self.tick()
         for track in self.tracks.values():
             for blocks in track.feeds:
                 free(track.worker, blocks.values())
 
-    def _ready(self, key: int, item: int | None, running: Iterable[tuple[int, int | None, Any]]) -> bool:
-        """Whether a task can start: what it reads is not being made, and its weights may be there with the others'."""
-        busy = [other for _, other, _ in running]
-        free = None not in busy and (item is None or item not in busy)
-        return free and self._light(key)
+    def _begin(self, tasks: deque[tuple[int, int | None]], running: deque[Task]) -> None:
+        """Begin what can begin beside what runs.
+
+        What runs once is completed at once: the next tasks wait for it, and those that run go on meanwhile.
+        """
+        while tasks and len(running) < AHEAD:
+            key, item = tasks[0]
+            if (item is not None and item in [other for _, other, _ in running]) or not self._light(key):
+                return
+            tasks.popleft()
+            task = key, item, self._submit_both(key, item)
+            if item is None:
+                self._complete(task, tasks, running)
+            else:
+                running.append(task)
+
+    def _complete(self, task: Task, tasks: deque[tuple[int, int | None]], running: deque[Task]) -> None:
+        """Wait for a task, begin others, and measure what it made while they run."""
+        key, item, waits = task
+        for wait in waits:
+            wait()
+        local = self._begin_local(key, item)
+        if item is not None:  # else what follows would not find what is made here
+            self._begin(tasks, running)
+        self._finish(key, item, local, share=all(other != item for _, other, _ in running))
+        if not any(later == key for later, _, _ in running) and not (tasks and tasks[0][0] == key):
+            self._end_stage(key, min([key, *(begun - 1 for begun, _, _ in running)]))
+        self.tick()
 
     def stored(self, track: str, name: str) -> np.ndarray:
         """A weight as the runtime reads it from the model."""
@@ -146,13 +140,13 @@ class Stream:
             if name in pieces:
                 for wait in [self._submit(pieces[name], item) for item in items]:
                     wait()
-                self._close(name, key)
+                self.sessions.close(name, key)
         found = {item: self._propagated(key, item) for item in items}
         for item in items:
             self._added(key, item, found[item])
             self._drop_all(key, item)
             self.tick()
-        self._end_stage(key)
+        self._end_stage(key, key)
 
     def _light(self, key: int) -> bool:
         """Whether the weights of all tracks, and those of the stage before, may be there at the same time."""
@@ -170,16 +164,13 @@ class Stream:
     def _submit(self, piece: Piece, item: int | None) -> Callable[[], None]:
         """Start a piece for one input; what is returned waits for it and keeps what it made."""
         track = self.tracks[piece.track]
-        slot = piece.track, piece.key
         own: list[Block] = []
         session, number, failed = None, 0, None
         try:
             feeds = self._feeds(piece, item, own)
-            expected = None  # later runs know the shapes from the first one
-            if slot not in self._sessions:
-                self._sessions[slot] = self._load(piece, track, feeds)
-                expected = self._expected(piece)
-            session = self._sessions[slot]
+            # later runs know the shapes from the first one
+            expected = self._expected(piece) if piece not in self.sessions else None
+            session = self.sessions.get(piece, {name: block.dtype for name, block in feeds.items()})
             number = session.submit(feeds, None, expected, alone=piece.constant) if session is not None else 0
         except BackendFailed as error:
             failed = error
@@ -190,7 +181,7 @@ class Stream:
                     raise failed
                 results = session.result(number) if session is not None else {}
             except BackendFailed as error:
-                self._sessions[slot] = None
+                self.sessions.spoil(piece)
                 if piece.track != "local":
                     raise
                 for name in piece.outputs:  # shapes that differ spoil a local run; the other two go on
@@ -204,23 +195,6 @@ class Stream:
                     self.seen[piece.track].setdefault(name, (block.dtype, block.shape))
 
         return wait
-
-    def _load(self, piece: Piece, track: Track, feeds: Mapping[str, Block]) -> Session:
-        """A session for a piece: that of another track where both have the same nodes and weights."""
-        types = {name: block.dtype for name, block in feeds.items()}
-        data = track.graph.piece(piece.nodes, piece.outputs, types, piece.renamed).SerializeToString()
-        draws = any(name.encode() in data for name in RANDOM)  # each track its own: a session goes on drawing
-        content = b"" if draws else hashlib.sha256(data).digest()
-        for other in self.tracks.values():
-            slot = other.name, piece.key
-            alike = self._sessions.get(slot)
-            if alike and content and other.worker is track.worker and self._contents.get(slot) == content:
-                return alike
-        first, last = piece.nodes[0].name, piece.nodes[-1].name
-        title = f"{track.title} [{first}]" if first == last else f"{track.title} [{first} … {last}]"
-        self.loaded += 1
-        self._contents[piece.track, piece.key] = content
-        return track.worker.load(data, name=title, **track.options)
 
     def _feeds(self, piece: Piece, item: int | None, own: list[Block]) -> dict[str, Block]:
         """What flows into a piece: name in the piece -> block. Blocks made for this are added to `own`."""
@@ -259,17 +233,20 @@ class Stream:
         own.append(made)
         return made
 
-    def _finish(self, key: int, item: int | None, *, share: bool) -> None:
+    def _finish(
+        self, key: int, item: int | None, local: Callable[[], None] | None, *, share: bool
+    ) -> None:
         """Measure what is due, with the local run in between, and give back what is not needed any more.
 
-        `share`: no run that has begun reads what this input has made.
+        `local`: waits for the local run, if that has begun; `share`: no run that has begun reads what this input has
+        made.
         """
         found = self._propagated(key, item)
         if share and item is not None:
             for name in self._equal.get(item, set()) & found.keys():
                 if self.plan.last["candidate"][self.plan.pairs[name]] > key:
                     self._share(name, item)
-        self._added(key, item, found)
+        self._added(key, item, found, local)
         self._drop_all(key, item)
 
     def _propagated(self, key: int, item: int | None) -> dict[str, Measure | None]:
@@ -277,15 +254,29 @@ class Stream:
         due = self.plan.compare.get(key, ())
         return {name: self._measure(name, track, item) for name, track in due if track == "candidate"}
 
-    def _added(self, key: int, item: int | None, found: Mapping[str, Measure | None]) -> None:
+    def _begin_local(self, key: int, item: int | None) -> Callable[[], None] | None:
+        """Begin the local run before it is known to be needed, where the one before it was."""
+        piece = self.plan.pieces[key].get("local")
+        return self._submit(piece, item) if piece is not None and self._needed else None
+
+    def _added(
+        self,
+        key: int,
+        item: int | None,
+        found: Mapping[str, Measure | None],
+        local: Callable[[], None] | None = None,
+    ) -> None:
         """Run locally, where that can tell more than the candidate's own run, and measure."""
         piece = self.plan.pieces[key].get("local")
         repeated: set[str] = set()
         if piece is not None:
-            if self._same(piece, item, found):
-                repeated.update(piece.outputs)
-            else:
+            self._needed = not self._same(piece, item, found)
+            if local is not None:
+                local()
+            elif self._needed:
                 self._submit(piece, item)()
+            else:
+                repeated.update(piece.outputs)
         for name, track in self.plan.compare.get(key, ()):
             if track == "local":
                 known = found[name] if self.plan.pairs[name] in repeated else None
@@ -308,17 +299,12 @@ class Stream:
         read = {self.plan.back[name] for name in piece.renamed}
         return read <= self._equal.get(item, set()) | self._equal.get(None, set())
 
-    def _end_stage(self, key: int) -> None:
+    def _end_stage(self, key: int, through: int) -> None:
+        """Close what ran for a stage and give back what runs once and is needed `through` that key only."""
         for each in self.tracks.values():
-            self._drop(each, each.once, key)
+            self._drop(each, each.once, through)
         for track in self.plan.pieces[key]:
-            self._close(track, key)
-
-    def _close(self, track: str, key: int) -> None:
-        self._contents.pop((track, key), None)
-        session = self._sessions.pop((track, key), None)
-        if session is not None and session not in self._sessions.values():  # else another track still uses it
-            session.close()
+            self.sessions.close(track, key)
 
     def _measure(self, mine: str, name: str, item: int | None) -> Measure | None:
         """Measure one pair for one input; None where there is nothing to measure."""
@@ -360,14 +346,3 @@ class Stream:
                 self._shared[block.place] -= 1
             else:
                 free(track.worker, [block])
-
-
-def fitting(graph: Graph, feed: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """A feed of the reference under the names and in the dtypes of the candidate's inputs."""
-    found = {}
-    for name, other in names.items():
-        if name in feed and other in graph.dtypes:
-            array, dtype = np.asarray(feed[name]), graph.dtypes[other]
-            same = array.dtype.kind in "OSU" or dtype in ("", array.dtype.name)
-            found[other] = array if same else array.astype(dtype_of(dtype))
-    return found

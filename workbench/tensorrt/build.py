@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backends import Worker
-from ..errors import BackendCrashed, BuildError, InputError
+from ..errors import BackendCrashed, BackendTimeout, BuildError, InputError
 from ..model import Model, load
 from . import cache as store
 from .log import Follower, Log, following
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """What TensorRT-RTX 1.7 can be told to build for (``trt.ComputeCapability``)."""
 
+_HINT = ". workbench.tensorrt.check(model) looks for fixes"
 _ORIGIN = r"\[ONNX Layer: (.*?)(?: \| [^\]]*)?\]"
 """A node in a layer's metadata; for one in a body, the body and the node around it follow after a bar."""
 
@@ -79,6 +80,19 @@ class BuildResult:
         ]
         columns = ["layer", "type", "inputs", "outputs", "dtypes", "shapes", "nodes"]
         return pd.DataFrame(rows, columns=columns).set_index("layer")
+
+    def compared_with(self, reference: Any, inputs: Any = None, **options: Any) -> Any:
+        """What ``workbench.compare(reference, engine)`` calls; see `workbench.tensorrt.debug.compare`."""
+        from .debug import compare
+
+        return compare(reference, self, inputs, **options)
+
+    def profiled(self, inputs: Any = None, **options: Any) -> Any:
+        """What ``workbench.profile(engine)`` calls: the engine with the times of the first measurement of
+        `workbench.tensorrt.profile`."""
+        from .run import profile
+
+        return profile(self, inputs, **options).engine()
 
     def save(self, path: str | Path) -> Path:
         """Write the plan to a file, completely or not at all."""
@@ -218,7 +232,9 @@ def _build(
     """(what to keep of it, plan)."""
     with following(model.name, progress) as events, _ending_with(events):
         data = model.to_proto().SerializeToString()
-        built = worker.call("build", phase="build", model=data, settings=settings, events=str(events.path))
+        built = worker.call(
+            "build", phase="build", label=model.name, model=data, settings=settings, events=str(events.path)
+        )
     log = events.log
     if built["errors"]:
         raise parse_error(model, worker, built["errors"], log)
@@ -232,15 +248,15 @@ def _build(
 
 @contextlib.contextmanager
 def _ending_with(events: Follower) -> Iterator[None]:
-    """A crash says what the library logged last, which is still there."""
+    """What ended the library says what it logged last, which is still there."""
     try:
         yield
-    except BackendCrashed as error:
+    except (BackendCrashed, BackendTimeout) as error:
         events.end()
         last = [f"{severity}: {message}" for _, severity, message in events.log.records[-5:]]
         if not last:
             raise
-        raise BackendCrashed(
+        raise type(error)(
             f"{error}. The log ends with: {' | '.join(last)}",
             backend=error.backend, model=error.model, phase=error.phase,
         ) from error  # fmt: skip
@@ -254,7 +270,7 @@ def parse_error(
         f"node {error['node']!r} ({error['op_type']}): {short(error['reason'])}" for error in errors
     )
     return BuildError(
-        f"{worker.backend} cannot parse {model.name!r}: {listed}. workbench.tensorrt.check(model) looks for fixes",
+        f"{worker.backend} cannot parse {model.name!r}: {listed}{_HINT}",
         nodes=tuple(error["node"] for error in errors),
         reasons=tuple(error["reason"] for error in errors),
         log=log, backend=worker.backend, model=model.name, phase="parse",
@@ -266,7 +282,7 @@ def _builder_error(model: Model, worker: Worker, failure: str, log: Log) -> Buil
     nodes = tuple(dict.fromkeys(name for text in said for name in named(model, text)))
     where = f" (nodes: {', '.join(map(repr, nodes[:5]))})" if nodes else ""
     return BuildError(
-        f"{worker.backend} cannot build {model.name!r}{where}: {'; '.join(map(short, said))}",
+        f"{worker.backend} cannot build {model.name!r}{where}: {'; '.join(map(short, said))}{_HINT}",
         nodes=nodes, reasons=tuple(said), log=log, backend=worker.backend, model=model.name, phase="build",
     )  # fmt: skip
 

@@ -409,3 +409,44 @@ def test_a_narrow_table_leaves_out_what_can_be_spared():
 def test_names_cannot_steer_the_terminal():
     assert text.value("a\033[31m\nb\u202e") == "a\\x1b[31m\\nb\\u202e"
     assert text.wrap("a\033[2J b") == "a\\x1b[2J b"
+
+
+def test_precision_finds_converts_and_writes(run, tmp_path):
+    model = REAL.parent / "needs_constraints.onnx"
+    status, out, _ = run(
+        "precision", model, "--tolerance", 0.01, "-o", tmp_path / "half.onnx", "--json", tmp_path / "p.json"
+    )
+    assert status == 0
+    assert out.splitlines()[-3:] == ["  Add", "  Sub", f"The converted model: {tmp_path / 'half.onnx'}"]
+    found = json.loads((tmp_path / "p.json").read_text())
+    assert (found["keep"], found["complete"], found["found"]) == (["Add", "Sub"], True, True)
+    assert found["trials"][0]["error"] > 0.01 >= found["error"]
+    inside = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "half.onnx")).graph.value_info
+    types = {value.name: value.type.tensor_type.elem_type for value in inside}
+    assert (types["add_out_1"], types["matmul_out_0"]) == (TensorProto.FLOAT, TensorProto.FLOAT16)
+    status, out, _ = run("precision", model, "--tolerance", 0.01, "--max-runs", 2)
+    assert status == 1 and "No smaller set than all 4 nodes was found" in out.replace("\n", " ")
+    status, _, err = run("precision", model, "--keep", "Addd")
+    assert status == 2 and "there is no node 'Addd' in the model; did you mean 'Add'" in err
+
+
+# --- fuse
+
+
+def test_fuse_writes_the_model_and_says_what_was_left_alone(run, folder):
+    status, out, err = run("fuse", REAL, "-o", "fused.onnx", "--verify", "--json", "fused.json")
+    assert (status, err) == (0, "")
+    assert "residual_block: 15 nodes before, 10 after\n  conv_batchnorm    5 times, 10 nodes to 5" in out
+    written = json.loads((folder / "fused.json").read_text())
+    assert written["counts"] == {"conv_batchnorm": 5} and written["output"] == str(folder / "fused.onnx")
+    assert all(row["error"] < 1e-4 and row["status"] == "fused" for row in written["fused"])
+    assert len(workbench.load(folder / "fused.onnx").nodes) == 10
+
+
+def test_fuse_with_an_unknown_rule(run):
+    assert run("fuse", "a.onnx", "--rules", "gelu,magic")[0::2] == (
+        2,
+        "workbench fuse: there is no fusion 'magic'; expected one of "
+        + ", ".join(rule.name for rule in workbench.fusions.RULES)
+        + "\n",
+    )

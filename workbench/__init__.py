@@ -19,11 +19,23 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench import backends, edits, errors, figures, inputs, precision, report, tensorrt
+    from workbench import (
+        backends,
+        edits,
+        errors,
+        figures,
+        fusions,
+        inputs,
+        plugins,
+        precision,
+        report,
+        tensorrt,
+    )
     from workbench.compare import Comparison, compare
     from workbench.diff import diff
     from workbench.edits import replay
     from workbench.model import Model, load
+    from workbench.plugins import plugin
     from workbench.profile import Profile, profile, profile_diff
     from workbench.widgets import GraphView
 
@@ -41,8 +53,11 @@ __all__ = [
     "edits",
     "errors",
     "figures",
+    "fusions",
     "inputs",
     "load",
+    "plugin",
+    "plugins",
     "precision",
     "profile",
     "profile_diff",
@@ -58,13 +73,26 @@ _NAMES = {
     "load": "workbench.model",
     "Comparison": "workbench.compare",
     "compare": "workbench.compare",
+    "plugin": "workbench.plugins",
+    "load_ipython_extension": "workbench.plugins.magic",
     "Profile": "workbench.profile",
     "diff": "workbench.diff",
     "replay": "workbench.edits",
     "profile": "workbench.profile",
     "profile_diff": "workbench.profile",
 }
-_MODULES = ("backends", "edits", "errors", "figures", "inputs", "precision", "report", "tensorrt")
+_MODULES = (
+    "backends",
+    "edits",
+    "errors",
+    "figures",
+    "fusions",
+    "inputs",
+    "plugins",
+    "precision",
+    "report",
+    "tensorrt",
+)
 
 
 def __getattr__(name: str) -> Any:

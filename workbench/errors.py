@@ -7,6 +7,8 @@ WorkbenchError
 ├── EditError             an edit that was refused; the model is unchanged   (also a ValueError)
 ├── CompareError          a comparison that cannot be made                    (also a ValueError)
 ├── ProfileError          a profile that cannot be taken or read              (also a ValueError)
+├── PluginError           a plugin's declaration that does not hold together  (also a ValueError)
+│   └── CompileError          its kernel does not compile; carries .errors
 ├── EngineError           what cannot be read or used as a TensorRT engine    (also a ValueError)
 └── BackendError          a runtime; carries .backend, .model and .phase
     ├── BackendNotInstalled   its library is missing                          (also an ImportError)
@@ -49,6 +51,22 @@ class CompareError(WorkbenchError, ValueError):
 
 class ProfileError(WorkbenchError, ValueError):
     """A profile that cannot be taken or read."""
+
+
+class PluginError(WorkbenchError, ValueError):
+    """A plugin's declaration that does not hold together, or that does not fit what it is used for."""
+
+
+class CompileError(PluginError):
+    """A plugin's kernel does not compile.
+
+    Attributes:
+        errors: (line of the user's cell or file, what the compiler says), in its order.
+    """
+
+    def __init__(self, message: str, errors: list[tuple[int, str]]):
+        super().__init__(message)
+        self.errors = errors
 
 
 class EngineError(WorkbenchError, ValueError):

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import contestants, edits, light, overhead
+from tests.bench import contestants, edits, light, overhead, precision
 
 ROOT = Path(__file__).resolve().parents[2]
 MB = 1e6
@@ -216,7 +216,9 @@ def main(arguments: list[str] | None = None) -> int:
             found["load"] = overhead.big_load(Path(temporary), watched)
             print(overhead.load_text(found["load"]))
             found["edits"] = edits.run(Path(temporary))
-            print("\n" + edits.text(found["edits"]))
+            print("\n" + edits.text(found["edits"]), flush=True)
+            found["precision"] = precision.run()
+            print("\n" + precision.text(found["precision"]))
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1))
     return 0

@@ -185,6 +185,8 @@ class Worker:
                 self._what.pop(reply[0])
             else:
                 self._replies[reply[0]] = reply[1:]
+                if reply[0] == 0 and not reply[1] and number:
+                    self._wait(0)  # raises why it did not start
         phase, model = self._what.pop(number)
         fine, result = self._replies.pop(number)
         if fine:

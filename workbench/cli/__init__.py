@@ -102,6 +102,16 @@ def parser() -> argparse.ArgumentParser:
     _runtime(profile)
     _top(profile, "layers to list", 15)
 
+    fuse = command("fuse", "fuse chains of nodes, and say what was left alone and why", data)
+    fuse.add_argument("model", metavar="M", help="an ONNX file")
+    fuse.add_argument("-o", "--output", metavar="FILE", help="write the fused model there")
+    fuse.add_argument("--rules", metavar="NAME,NAME", help="only these, in this order (default: all)")
+    fuse.add_argument("--no-functions", dest="functions", action="store_false",
+                      help="leave alone what ONNX has no operator for at the model's operator set")  # fmt: skip
+    fuse.add_argument("--verify", action="store_true", help="take back what adds more error than the tolerance")
+    fuse.add_argument("--tolerance", type=float, default=1e-4, help="of --verify (default: %(default)s)")
+    _inputs(fuse)
+
     report = command(
         "report", "compare and profile two models (or profile one) and write one HTML file", data
     )
@@ -115,6 +125,16 @@ def parser() -> argparse.ArgumentParser:
     _comparing(report)
     _profiling(report)
     _runtime(report)
+
+    precision = command("precision", "find what has to stay in float32 for fp16 or bf16, and convert", data)
+    precision.add_argument("model", metavar="M", help="an ONNX file in float32")
+    precision.add_argument("--to", choices=("fp16", "bf16"), default="fp16", help="default: %(default)s")
+    precision.add_argument("-o", "--output", metavar="FILE", help="write the converted model here")
+    precision.add_argument("--keep", metavar="NODE", nargs="+", default=[], help="nodes to keep in any case")
+    precision.add_argument("--max-runs", type=options.positive, help="full runs (default: 2 log2(nodes) + 20)")
+    precision.add_argument("--state", metavar="FILE", help="keep results here, and go on from them")
+    _inputs(precision, several=True)
+    _tolerance(precision)
 
     demo = command("demo", "the main job on a real model: compare, profile, one HTML report")
     demo.add_argument(
@@ -155,7 +175,7 @@ def _inputs(command: argparse.ArgumentParser, *, several: bool = False) -> None:
     command.add_argument("--seed", type=int, default=0, help="of generated inputs (default: %(default)s)")
 
 
-def _comparing(command: argparse.ArgumentParser) -> None:
+def _tolerance(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tolerance",
         metavar="LIMIT",
@@ -163,6 +183,10 @@ def _comparing(command: argparse.ArgumentParser) -> None:
         action="append",
         help="error that counts as equal (default: 0.001), or a limit of one measure (max_abs=0.01, snr_db=40)",
     )
+
+
+def _comparing(command: argparse.ArgumentParser) -> None:
+    _tolerance(command)
     command.add_argument(
         "--no-local", dest="local", action="store_false", help="leave out what each node itself adds"
     )

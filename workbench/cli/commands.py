@@ -91,6 +91,64 @@ def profile(given: argparse.Namespace) -> int:
     return 0
 
 
+def precision(given: argparse.Namespace) -> int:
+    """``workbench precision M --to fp16 -o out.onnx``"""
+    from ..precision import search
+
+    model = load(given.model)
+    found = search(
+        model,
+        given.to,
+        inputs=given.inputs,
+        shapes=options.shapes(given.shapes, model.inputs),
+        count=given.count,
+        seed=given.seed,
+        tolerance=options.tolerance(given.tolerance),
+        keep=given.keep,
+        max_runs=given.max_runs,
+        state=given.state,
+        progress=sys.stderr.isatty(),
+    )
+    if given.output:
+        found.model.save(given.output)
+    if given.json:
+        _write_json(given.json, found.to_json())
+    if given.json != "-":
+        print(wrap(found.explain()))
+        print("\n".join(f"  {printable(name)}" for name in found.keep))
+        if given.output:
+            print(f"The converted model: {given.output}")
+    return 0 if found.found else 1
+
+
+def fuse(given: argparse.Namespace) -> int:
+    """``workbench fuse M -o OUT``"""
+    from ..fusions import fuse as fuse_model
+    from ..inputs import feeds
+
+    model = load(given.model)
+    shapes = options.shapes(given.shapes, model.inputs)
+    verify = list(feeds(model, given.inputs, shapes=shapes, seed=given.seed)) if given.verify else None
+    fused = fuse_model(
+        model,
+        given.rules.split(",") if given.rules else None,
+        verify=verify,
+        tolerance=given.tolerance,
+        functions=given.functions,
+        shapes=shapes,
+        progress=sys.stderr.isatty(),
+    )
+    found = fused.report
+    path = fused.save(given.output) if given.output else None
+    if given.json:
+        _write_json(given.json, json.dumps(found.json() | {"output": path and str(path)}, indent=1))
+    if given.json != "-":
+        print("\n".join(map(printable, str(found).splitlines())))
+        if path:
+            print(f"The fused model: {path}")
+    return 0
+
+
 def report(given: argparse.Namespace) -> int:
     """``workbench report A B -o out.html``"""
     from ..report import write

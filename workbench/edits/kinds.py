@@ -33,12 +33,16 @@ KINDS: tuple[type[Edit], ...] = (
 )  # fmt: skip
 
 LATER: dict[str, tuple[str, str]] = {
+    "replace": ("workbench.plugins.replace", "Replace"),
+    "inline_functions": ("workbench.plugins.inline", "InlineFunctions"),
     "bypass_pair": ("workbench.tensorrt.fixes", "BypassPair"),
     "cast_to_dequantize": ("workbench.tensorrt.fixes", "CastToDequantize"),
     "convert_precision": ("workbench.precision", "ConvertPrecision"),
     "dequantize_first": ("workbench.tensorrt.fixes", "DequantizeFirst"),
     "fake_quantize": ("workbench.tensorrt.fixes", "FakeQuantize"),
     "fold_node": ("workbench.tensorrt.fixes", "FoldNode"),
+    "fuse_at": ("workbench.fusions.edit", "FuseAt"),
+    "replace_nodes": ("workbench.fusions.nodes", "ReplaceNodes"),
     "simulate_precision": ("workbench.precision", "SimulatePrecision"),
     "take_branch": ("workbench.tensorrt.fixes", "TakeBranch"),
 }
@@ -48,7 +52,10 @@ To add one: write the ``Edit`` in its package, with ``method = "<name>"``, and o
 ("workbench.<package>", "<Class>")``. It is then a method of ``Model``, and scripts and JSON that name it replay.
 """
 
-LATER_METHODS: dict[str, tuple[str, str]] = {}
+LATER_METHODS: dict[str, tuple[str, str]] = {
+    "fuse": ("workbench.fusions", "fuse"),
+    "why_not": ("workbench.fusions", "why_not"),
+}
 """Method of ``Model`` -> (module, function) of what is no edit itself but makes some; it gets the model first."""
 
 

@@ -49,7 +49,7 @@ class FoldConstants(Edit):
     def _fold(self, draft: Draft, graph: ir.Graph) -> None:
         folded = []
         for node in list(graph):
-            found = self._compute(draft, graph, node)
+            found = self.compute(draft, graph, node)
             if not found:
                 continue
             for output, array in found:
@@ -63,7 +63,8 @@ class FoldConstants(Edit):
         if folded:
             draft.remove(graph, folded)
 
-    def _compute(self, draft: Draft, graph: ir.Graph, node: ir.Node) -> list[tuple[ir.Value, np.ndarray]]:
+    def compute(self, draft: Draft, graph: ir.Graph, node: ir.Node) -> list[tuple[ir.Value, np.ndarray]]:
+        """The outputs of a node that depends on constants alone, none for other nodes."""
         for value in node.inputs:  # first, because it is what most nodes fail at
             if value is not None and not _is_constant(value):
                 return []

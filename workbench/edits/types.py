@@ -314,7 +314,8 @@ class Types:
                     types[value.name or ""] = kind
         try:
             if schema is None:
-                return infer_call(draft, written, types)
+                called = infer_call(draft, written, types)
+                return {name: canonical(kind) for name, kind in called.items()}
             data = {
                 value.name: small
                 for index, (value, _) in enumerate(inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..edits.base import Edit, names
@@ -29,8 +29,8 @@ class ConvertPrecision(Edit):
     method: ClassVar[str] = "convert_precision"
     simulated: ClassVar[bool] = False
     to: str
-    keep: tuple[str, ...] = ()
-    keep_io: bool = True
+    keep: tuple[str, ...] = field(default=(), kw_only=True)
+    keep_io: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", names(self.keep))
@@ -91,7 +91,7 @@ def convert(model: Any, to: str, *, keep: Iterable[str] = (), keep_io: bool = Tr
         EditError: an unknown type, or a model that cannot be converted.
         NotInModelError: ``keep`` names a node that is not there.
     """
-    return _model(model).apply(ConvertPrecision(to, names(keep), keep_io))
+    return _model(model).apply(ConvertPrecision(to, keep=names(keep), keep_io=keep_io))
 
 
 def simulate(model: Any, to: str, *, keep: Iterable[str] = (), keep_io: bool = True) -> Model:
@@ -104,7 +104,7 @@ def simulate(model: Any, to: str, *, keep: Iterable[str] = (), keep_io: bool = T
 
     Arguments, result and errors as for ``convert``; here inputs and outputs are float32 in any case.
     """
-    return _model(model).apply(SimulatePrecision(to, names(keep), keep_io))
+    return _model(model).apply(SimulatePrecision(to, keep=names(keep), keep_io=keep_io))
 
 
 def nodes(model: Any, to: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -161,6 +163,14 @@ class SearchResult:
         text.append(f"{self.runs} full runs{'' if self.complete else f'; it ended early: {self.ended}'}.")
         return " ".join(text)
 
+    def to_json(self) -> str:
+        """All of it but the models, as JSON; infinite and missing numbers are "inf" and null."""
+        tables = {"table": self.table.reset_index(), "trials": self.trials, "pareto": self.pareto}
+        data = {"to": self.to, "keep": self.keep, "error": self.error, "tolerance": self.tolerance, "runs": self.runs,
+                "complete": self.complete, "ended": self.ended, "found": self.found, "explanation": self.explain(),
+                **{name: frame.to_dict("records") for name, frame in tables.items()}}  # fmt: skip
+        return json.dumps(_finite(data), indent=1)
+
     def plot(self) -> Any:
         """Error against estimated time of every set that was run, as a plotly figure."""
         from importlib import import_module  # figures draw results; results do not depend on figures
@@ -169,6 +179,16 @@ class SearchResult:
 
     def __repr__(self) -> str:
         return f"<SearchResult: {self.explain()}>"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
 
 
 def _front(rows: pd.DataFrame) -> pd.DataFrame:

@@ -76,7 +76,9 @@ class Trials:
         self.model, self.low, self.keep_io = model, low, keep_io
         self.feeds = [{name: np.asarray(array) for name, array in feed.items()} for feed in feeds]
         self.tolerance, self.metric = tolerance, metric
-        self.timeout, self.threads = timeout, threads
+        self.timeout = timeout
+        # as a comparison: all cores at once lose more by waiting for one another than they win on small models
+        self.threads = threads or max(1, (os.cpu_count() or 1) // 2)
         self.done: dict[frozenset[str], Trial] = {}
         self.runs = 0
         self.rounded = Rounded(low, simulated=True)

@@ -1,0 +1,69 @@
+"""Skip connection + norm: norm(a + b), with the sum as a second output where others read it.
+
+The norm is ONNX's LayerNormalization or RMSNormalization, or what `layer_norm` and `rms_norm` made. ONNX has no
+operator for it: it becomes the function ``workbench::SkipLayerNorm`` or ``SkipRMSNorm``. Refuses a constant or a
+broadcast summand (a bias, not a skip connection), and a norm whose statistics are used.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import onnx_ir as ir
+
+from .activation import OneNode
+from .match import Match, Refusal, is_constant
+from .pattern import Pattern
+from .rewrite import DOMAIN
+
+OURS = tuple(f"{kind}{number}" for kind in ("LayerNorm", "RMSNorm") for number in ("", "_2", "_3", "_4"))
+
+
+def standard_norm(op: Any, a: Any, b: Any) -> Any:
+    return op.LayerNormalization(op.Add(a, b, _name="sum"), _name="norm", _or=("RMSNormalization",))
+
+
+def own_norm(op: Any, a: Any, b: Any) -> Any:
+    return op.LayerNorm(op.Add(a, b, _name="sum"), _name="norm", _or=OURS[1:], _domain=DOMAIN)
+
+
+class SkipNorm(OneNode):
+    """See the module."""
+
+    name: ClassVar[str] = "skip_norm"
+    patterns: ClassVar = (Pattern(standard_norm), Pattern(own_norm))
+    open: ClassVar[frozenset[str]] = frozenset(("sum",))
+
+    def admit(self, match: Match) -> None:
+        total, norm = match.named["sum"], match.named["norm"]
+        for name in ("a", "b"):
+            value = match.values[name]
+            if is_constant(value):
+                raise Refusal(f"it adds the constant {value.name!r}: a bias, not a skip connection", total)
+        one, two = (match.shape(match.values[name]) for name in ("a", "b"))
+        if one is None or two is None or len(one) != len(two) or any(map(_differ, one, two)):
+            raise Refusal(f"it adds the shapes {one} and {two}, expected the same", total)
+        for value in norm.outputs[1:]:
+            if value.uses() or value.is_graph_output():
+                raise Refusal(f"its statistics {value.name!r} are used", norm)
+
+    def function_for(self, match: Match) -> str:
+        return "SkipRMSNorm" if match.named["norm"].op_type.startswith("RMS") else "SkipLayerNorm"
+
+    def inputs(self, match: Match) -> list[ir.Value]:
+        norm = match.named["norm"]
+        return [
+            match.values["a"],
+            match.values["b"],
+            *(value for value in norm.inputs[1:] if value is not None),
+        ]
+
+    def outputs(self, match: Match) -> list[ir.Value]:
+        total = match.named["sum"].outputs[0]
+        others = [user for user, _ in total.uses() if user is not match.anchor]
+        return [match.anchor.outputs[0], *([total] if others or total.is_graph_output() else [])]
+
+
+def _differ(one: Any, two: Any) -> bool:
+    """Whether two dims are known to differ, or one is 1 and would be spread; a name or None may be any size."""
+    return one != two and (1 in (one, two) or (isinstance(one, int) and isinstance(two, int)))

@@ -1,0 +1,128 @@
+"""Declaring a plugin: the parts are checked against one another before anything is compiled."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import onnx
+
+from ..errors import PluginError
+from . import body as bodies
+from .declaration import KERNEL_DTYPES, Place, Plugin, numbers
+from .launch import Rule
+
+_KERNEL = re.compile(
+    r"__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)"
+)
+
+
+def plugin(
+    name: str,
+    *,
+    body: Any,
+    cuda: str = "",
+    kernel: str = "",
+    args: Mapping[str, str] | None = None,
+    grid: str | int | Sequence[str | int] | None = None,
+    block: str | int | Sequence[str | int] = 256,
+    shared: str | int = 0,
+    requires: Sequence[str] = (),
+    dtypes: Sequence[str] = ("float32", "float16"),
+    example: Mapping[str, Sequence[int]] | None = None,
+    reference: Callable[..., Any] | None = None,
+    triton: str = "",
+    place: Place | None = None,
+) -> Plugin:
+    """Declare a custom operator.
+
+    Args:
+        name: of the operator, in domain ``workbench``; one that no ONNX operator has.
+        body: what it computes, in ONNX: text of ONNX's function syntax, an onnxscript function, a FunctionProto, or
+            ``(model, node names)``. Its inputs, outputs and attributes are those of the plugin.
+        cuda: CUDA C++ source of a kernel ``__global__ void f(const T_x* x, ..., T_y* y, ..., arguments)``: pointers to
+            the inputs, then to the outputs, then `args`. ``T_<name>`` is the type of that tensor, ``T`` that of the
+            first input; a file ``workbench.cuh`` with 16-byte packs, 16-bit floats and row reductions is included.
+        kernel: name of the kernel; by default the only ``__global__`` function.
+        args: name -> expression (see `workbench.plugins.launch`) of what follows the pointers: an int arrives as
+            ``long long``, a float as ``float``; by default ``{"n": "size(<first output>)"}``.
+        grid, block, shared: one to three expressions; by default a grid with a thread for each element of the
+            first output.
+        requires: conditions (expressions) that the kernel relies on, for example ``size(bias) == cols(x)``: a body may
+            broadcast where a kernel does not. A call that does not meet one is refused.
+        dtypes: of the first input, for which the kernel is made.
+        example: input -> shape, used by reports, `Plugin.check` and `Plugin.bench` when none is given.
+        reference: numpy function of (inputs..., attributes as keywords) in float64 that gives the outputs.
+        triton: Python source that defines ``launch(inputs, outputs, **attributes)`` on torch tensors: the same
+            in Triton.
+        place: where `cuda` stands, for error messages; by default it is looked for in the caller's cell or file.
+
+    Raises:
+        PluginError: the parts do not fit together, with the part.
+    """
+    check_name(name)
+    made = bodies.function(name, body)
+    found = kernel
+    if cuda:
+        kernels = _KERNEL.findall(cuda)
+        if kernel not in kernels and (kernel or len(kernels) != 1):
+            listed = ", ".join(map(repr, kernels)) or "none"
+            raise PluginError(
+                f"plugin {name!r}: the source has the __global__ functions {listed}; expected "
+                f"{repr(kernel) if kernel else 'exactly one, or its name in kernel='}"
+            )
+        found = kernel or kernels[0]
+    rule = Rule(
+        tuple((args if args is not None else {"n": f"size({made.output[0]})"}).items()),
+        _texts(grid if grid is not None else f"ceil_div(size({made.output[0]}), block_x)"),
+        _texts(block),
+        str(shared),
+        tuple(requires),
+    )
+    rule.check(name, frozenset([*made.input, *made.output]), numbers(made))
+    wrong = [dtype for dtype in dtypes if dtype not in KERNEL_DTYPES]
+    if wrong or not dtypes:
+        raise PluginError(
+            f"plugin {name!r}: got the dtypes {list(dtypes)}, expected some of {', '.join(KERNEL_DTYPES)}"
+        )
+    return Plugin(
+        name, made.SerializeToString(deterministic=True), cuda, found, rule, tuple(dtypes),
+        tuple((key, tuple(shape)) for key, shape in (example or {}).items()),
+        place or _place(cuda), reference, triton,
+    )  # fmt: skip
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is none, or that an ONNX operator has in any domain: TensorRT's parser ignores domains."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise PluginError(f"a plugin cannot be named {name!r}; expected letters, digits and _")
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.name.lower() == name.lower():
+            raise PluginError(
+                f"a plugin cannot be named {name!r}: domain {schema.domain or 'ai.onnx'!r} has the operator "
+                f"{schema.name}, and runtimes that ignore domains would take it for that; choose another, for example "
+                f"'Fused{schema.name}'"
+            )
+
+
+def _texts(value: str | int | Sequence[str | int]) -> tuple[str, ...]:
+    return (str(value),) if isinstance(value, str | int) else tuple(map(str, value))
+
+
+def _place(cuda: str) -> Place:
+    """Where the source stands in the cell or file that called `plugin`."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    if frame is None or not cuda.strip():
+        return Place()
+    file = frame.f_code.co_filename
+    text = "".join(linecache.getlines(file, frame.f_globals))
+    at = text.find(cuda)
+    if at < 0:
+        return Place()
+    line = text.count("\n", 0, at) + 1
+    return Place("the cell" if "ipykernel" in file or file.startswith("<ipython") else file, line)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import pandas
 import pytest
+from compare import small
 
 import workbench as wb
+
+
+def tensor(values: list[float]) -> onnx.TensorProto:
+    return onnx.numpy_helper.from_array(np.array(values, np.float32))
 
 
 @pytest.mark.parametrize(("count", "budget"), [(1, 128 << 20), (3, 128 << 20), (3, 1 << 20)])
@@ -33,3 +40,24 @@ def test_many_inputs_take_no_more_memory_than_the_budget(real_model):
         peaks[budget] = (result.meta["inputs_at_once"], result.meta["peak_bytes"])
     assert peaks[4 << 20][0] < peaks[64 << 20][0]
     assert peaks[4 << 20][1] < 8 << 20 < peaks[64 << 20][1] < 64 << 20
+
+
+def test_weights_that_are_computed_stay_while_runs_that_have_begun_read_them():
+    """The next stage's weights are made while runs of this one go on; those of this one are not given back yet."""
+
+    def make(factor: float) -> onnx.ModelProto:
+        nodes, last = [], "x"
+        for i in range(30):
+            nodes.append(small.node("ConstantOfShape", ["size"], [f"w{i}"], f"w{i}", value=tensor([factor + i])))
+            nodes.append(small.node("Mul", [last, f"w{i}"], [f"a{i}"], f"a{i}"))
+            nodes.append(small.node("Sin", [f"a{i}"], [f"b{i}"], f"b{i}"))
+            last = f"b{i}"
+        return small.model(nodes, {"x": [256, 256]}, [last], {"size": np.array([256, 256], np.int64)})
+
+    inputs = [{"x": np.random.default_rng(i).random((256, 256), np.float32)} for i in range(4)]
+    results = [
+        wb.compare(make(1.0), make(1.25), inputs, memory_budget=budget << 20, progress=False)
+        for budget in (24, 512)
+    ]
+    assert results[0].meta["segments"] > results[1].meta["segments"]
+    pandas.testing.assert_frame_equal(results[0].table, results[1].table, rtol=1e-9)

@@ -65,7 +65,7 @@ def compare(
     """
     start = time.perf_counter()
     pool = threads or max(1, (os.cpu_count() or 1) // 2)
-    with Worker("onnxruntime", timeout=timeout, parallel=3, pool=pool) as worker:
+    with Worker("onnxruntime", timeout=timeout, parallel=2, pool=pool) as worker:
         with paused():
             first, second = map(opened, (reference, candidate))
         items = make_feeds(first, inputs, shapes=shapes, count=count, seed=seed)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +24,9 @@ from ..segments import RANDOM, Graph, Node
 from .plan import Piece, Plan, unused_prefix
 from .result import SHAPES_DIFFER
 
-AHEAD = int(os.environ.get("AHEAD", "2"))
+AHEAD = 3  # tasks begun before the one that is measured: enough to keep two runs going
+Task = tuple[int, int | None, list[Callable[[], None]]]
+"""Key, input (None: what runs once), and what waits for its runs."""
 RUN = {"optimize": "none", "prepack": False, "arena": False}
 
 
@@ -72,6 +73,7 @@ class Stream:
         default_factory=lambda: {"reference": {}, "candidate": {}}
     )
     loaded: int = 0
+    _needed: bool = False  # whether the last local run could tell more than the candidate's own
     _sessions: dict[tuple[str, int], Session | None] = field(default_factory=dict)
     _contents: dict[tuple[str, int], bytes] = field(default_factory=dict)  # digests of the models of sessions
     _shared: dict[int, int] = field(default_factory=dict)  # place -> how many hold it beyond the first
@@ -89,34 +91,47 @@ class Stream:
                 for feed in feeds
             ]
         tasks = deque((key, item) for key in self.plan.keys for item in self._items(key))
-        running: deque[tuple[int, int | None, list[Callable[[], None]]]] = deque()
+        running: deque[Task] = deque()
         while tasks or running:
-            while tasks and len(running) < AHEAD and self._ready(*tasks[0], running):
-                running.append((*tasks[0], self._submit_both(*tasks.popleft())))
-            if not running:
+            self._begin(tasks, running)
+            if running:
+                self._complete(running.popleft(), tasks, running)
+            elif tasks:
                 key = tasks[0][0]
                 self._one_by_one(key)
                 while tasks and tasks[0][0] == key:
                     tasks.popleft()
-                continue
-            key, item, waits = running.popleft()
-            for wait in waits:
-                wait()
-            while tasks and len(running) < AHEAD and self._ready(*tasks[0], running):
-                running.append((*tasks[0], self._submit_both(*tasks.popleft())))
-            self._finish(key, item, share=all(other != item for _, other, _ in running))
-            if not any(later == key for later, _, _ in running) and not (tasks and tasks[0][0] == key):
-                self._end_stage(key)
-            self.tick()
         for track in self.tracks.values():
             for blocks in track.feeds:
                 free(track.worker, blocks.values())
 
-    def _ready(self, key: int, item: int | None, running: Iterable[tuple[int, int | None, Any]]) -> bool:
-        """Whether a task can start: what it reads is not being made, and its weights may be there with the others'."""
-        busy = [other for _, other, _ in running]
-        free = None not in busy and (item is None or item not in busy)
-        return free and self._light(key)
+    def _begin(self, tasks: deque[tuple[int, int | None]], running: deque[Task]) -> None:
+        """Begin what can begin beside what runs.
+
+        What runs once is completed at once: the next tasks wait for it, and those that run go on meanwhile.
+        """
+        while tasks and len(running) < AHEAD:
+            key, item = tasks[0]
+            if (item is not None and item in [other for _, other, _ in running]) or not self._light(key):
+                return
+            tasks.popleft()
+            task = key, item, self._submit_both(key, item)
+            if item is None:
+                self._complete(task, tasks, running)
+            else:
+                running.append(task)
+
+    def _complete(self, task: Task, tasks: deque[tuple[int, int | None]], running: deque[Task]) -> None:
+        """Wait for a task, begin others, and measure what it made while they run."""
+        key, item, waits = task
+        for wait in waits:
+            wait()
+        local = self._begin_local(key, item)
+        self._begin(tasks, running)
+        self._finish(key, item, local, share=all(other != item for _, other, _ in running))
+        if not any(later == key for later, _, _ in running) and not (tasks and tasks[0][0] == key):
+            self._end_stage(key, min([key, *(begun - 1 for begun, _, _ in running)]))
+        self.tick()
 
     def stored(self, track: str, name: str) -> np.ndarray:
         """A weight as the runtime reads it from the model."""
@@ -152,7 +167,7 @@ class Stream:
             self._added(key, item, found[item])
             self._drop_all(key, item)
             self.tick()
-        self._end_stage(key)
+        self._end_stage(key, key)
 
     def _light(self, key: int) -> bool:
         """Whether the weights of all tracks, and those of the stage before, may be there at the same time."""
@@ -259,17 +274,20 @@ class Stream:
         own.append(made)
         return made
 
-    def _finish(self, key: int, item: int | None, *, share: bool) -> None:
+    def _finish(
+        self, key: int, item: int | None, local: Callable[[], None] | None, *, share: bool
+    ) -> None:
         """Measure what is due, with the local run in between, and give back what is not needed any more.
 
-        `share`: no run that has begun reads what this input has made.
+        `local`: waits for the local run, if that has begun; `share`: no run that has begun reads what this input has
+        made.
         """
         found = self._propagated(key, item)
         if share and item is not None:
             for name in self._equal.get(item, set()) & found.keys():
                 if self.plan.last["candidate"][self.plan.pairs[name]] > key:
                     self._share(name, item)
-        self._added(key, item, found)
+        self._added(key, item, found, local)
         self._drop_all(key, item)
 
     def _propagated(self, key: int, item: int | None) -> dict[str, Measure | None]:
@@ -277,15 +295,29 @@ class Stream:
         due = self.plan.compare.get(key, ())
         return {name: self._measure(name, track, item) for name, track in due if track == "candidate"}
 
-    def _added(self, key: int, item: int | None, found: Mapping[str, Measure | None]) -> None:
+    def _begin_local(self, key: int, item: int | None) -> Callable[[], None] | None:
+        """Begin the local run before it is known to be needed, where the one before it was."""
+        piece = self.plan.pieces[key].get("local")
+        return self._submit(piece, item) if piece is not None and self._needed else None
+
+    def _added(
+        self,
+        key: int,
+        item: int | None,
+        found: Mapping[str, Measure | None],
+        local: Callable[[], None] | None = None,
+    ) -> None:
         """Run locally, where that can tell more than the candidate's own run, and measure."""
         piece = self.plan.pieces[key].get("local")
         repeated: set[str] = set()
         if piece is not None:
-            if self._same(piece, item, found):
-                repeated.update(piece.outputs)
-            else:
+            self._needed = not self._same(piece, item, found)
+            if local is not None:
+                local()
+            elif self._needed:
                 self._submit(piece, item)()
+            else:
+                repeated.update(piece.outputs)
         for name, track in self.plan.compare.get(key, ()):
             if track == "local":
                 known = found[name] if self.plan.pairs[name] in repeated else None
@@ -308,9 +340,10 @@ class Stream:
         read = {self.plan.back[name] for name in piece.renamed}
         return read <= self._equal.get(item, set()) | self._equal.get(None, set())
 
-    def _end_stage(self, key: int) -> None:
+    def _end_stage(self, key: int, through: int) -> None:
+        """Close what ran for a stage and give back what runs once and is needed `through` that key only."""
         for each in self.tracks.values():
-            self._drop(each, each.once, key)
+            self._drop(each, each.once, through)
         for track in self.plan.pieces[key]:
             self._close(track, key)
 

@@ -32,7 +32,9 @@ class Handler(server._HTTPRequestHandler):
         if content and content_type == "text/html":
             page = content.decode("utf-8")
             page = re.sub(r'(<meta name="version" content=)"[^"]*"', r'\1"0.0.0"', page)
-            page = re.sub(r'(<meta name="date" content=)"[^"]*"', rf'\1"{datetime.date.today()} 00:00:00"', page)
+            page = re.sub(
+                r'(<meta name="date" content=)"[^"]*"', rf'\1"{datetime.date.today()} 00:00:00"', page
+            )
             content = page.replace("<head>", f'<head><script src="{QUIET}"></script>', 1).encode()
         super()._write(status_code, content_type, content)
 

@@ -122,5 +122,7 @@ def _port(process: subprocess.Popen[str], log: IO[str], name: str, end: weakref.
     end()
     about = {"backend": "netron", "model": name, "phase": "start"}
     if not ready:
-        raise BackendTimeout(f"Netron gave no answer for {name!r} within {WAIT:.0f} s; it wrote: {said}", **about)
+        raise BackendTimeout(
+            f"Netron gave no answer for {name!r} within {WAIT:.0f} s; it wrote: {said}", **about
+        )
     raise BackendCrashed(f"Netron's server ended before it served {name!r}; it wrote: {said}", **about)

@@ -163,6 +163,33 @@ def test_profile_prints_layers_and_operators(run, tmp_path):
     assert layers[1].split() == ["layer", "operator", "ms", "%", "bound", "by", "could", "gain", "nodes"]
 
 
+def test_engine_prints_layers_findings_and_changes(run, tmp_path):
+    folder, path = REAL.parents[1] / "engines", tmp_path / "e.json"
+    fp16, fp32 = (folder / f"resnet18-a100-{variant}.graph.json" for variant in ("fp16", "fp32"))
+    status, out, err = run("engine", fp16, "--before", fp32, "--top", 3, "--json", path)
+    assert (status, err) == (0, "")
+    said = " ".join(out.split())
+    assert said.startswith(
+        "Engine resnet18-a100-fp16 (tensorrt) on A100 80GB PCIe 36 layers, 1.017 ms together"
+    )
+    for title in ("\nlayers\n", "\noperators\n", "\nfindings\n", "\nchanges\n"):
+        assert title in out
+    data = json.loads(path.read_text())
+    assert len(data["layers"]) == 36 and data["missing"] == []
+    assert data["changes"][0]["changed"][0] == "precision FP32 -> FP16"
+    assert data["findings"][0]["lint"] == "channels not aligned"
+
+
+def test_what_is_missing_in_an_engine_is_printed(run, tmp_path):
+    path = tmp_path / "layers.json"
+    path.write_text('{"Layers": ["Conv_0 + Relu_1"]}')
+    status, out, err = run("engine", path)
+    assert (status, err) == (0, "") and "missing: no times were given" in out and "Conv_0, Relu_1" in out
+    path.write_text("{}")
+    status, out, err = run("engine", path)
+    assert status == 2 and err.startswith("workbench engine: cannot read layers from ")
+
+
 def test_report_of_two_models(run, tmp_path):
     path, data = tmp_path / "r.html", tmp_path / "r.json"
     given = [

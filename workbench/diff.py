@@ -16,7 +16,7 @@ from .edits.notes import SCOPE
 from .model import load
 from .model.info import DTYPES, from_value_info
 from .model.scopes import scopes, within
-from .model.weights import FileTensor
+from .model.weights import same_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,7 +169,7 @@ class _Weight:
         self.tensor = tensor
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Weight) and _equal(self.tensor, other.tensor)
+        return isinstance(other, _Weight) and same_data(self.tensor, other.tensor)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -183,25 +183,6 @@ def _type(tensor: ir.TensorProtocol) -> str:
         f" = {tensor.numpy().tolist()}" if tensor.size <= 8 and tensor.dtype != ir.DataType.STRING else ""
     )
     return f"{DTYPES[tensor.dtype.value]}[{dims}]{values}"
-
-
-def _equal(one: ir.TensorProtocol, two: ir.TensorProtocol) -> bool:
-    """Whether two weights are the same; those that are one place in one file are not read."""
-    if one is two:
-        return True
-    if one.dtype != two.dtype or one.shape.numpy() != two.shape.numpy():
-        return False
-    if isinstance(one, FileTensor) and isinstance(two, FileTensor):
-        here, there = ((t.file.path, t.offset, t.file._identity) for t in (one, two))
-        if here == there:
-            return True
-        pieces = zip(
-            one.file.chunks(one.offset, one.length), two.file.chunks(two.offset, two.length), strict=True
-        )
-        return all(a == b for a, b in pieces)
-    if one.dtype == ir.DataType.STRING:
-        return bool((one.numpy() == two.numpy()).all())
-    return one.tobytes() == two.tobytes()
 
 
 class _Match:
@@ -351,7 +332,7 @@ class _Match:
             other = self.two.weights.get(self.tensors.get(key, ""))
             if other is None:
                 yield "removed", "weight", key, None, None, _type(tensor), None
-            elif not _equal(tensor, other):
+            elif not same_data(tensor, other):
                 yield "changed weight", "weight", key, self.tensors[key], None, _type(tensor), _type(other)
         for key, tensor in self.two.weights.items():
             if self._back.get(key) not in self.one.weights:

@@ -64,7 +64,7 @@ def proto() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, functions=[twice], ir_version=8)
 
 
-def tail() -> onnx.ModelProto:
+def tail(opset: int = 17) -> onnx.ModelProto:
     """y[n, 4] -> Abs -> Add b -> z[n, 4], with names that the small model has too."""
     nodes = [
         helper.make_node("Abs", ["y"], ["relu"], name="relu_node"),
@@ -73,4 +73,4 @@ def tail() -> onnx.ModelProto:
     ports = [helper.make_tensor_value_info(name, FLOAT, ["n", 4]) for name in ("y", "z")]
     held = [numpy_helper.from_array(np.ones(4, np.float32), "b")]
     graph = helper.make_graph(nodes, "tail", ports[:1], ports[1:], held)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)

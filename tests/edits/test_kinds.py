@@ -14,6 +14,7 @@ from edits.small import proto, tail
 
 import workbench as wb
 from workbench import edits
+from workbench.errors import EditError
 from workbench.model import Model
 
 HALF = np.full((4, 4), 0.5, np.float32)
@@ -192,6 +193,37 @@ def test_surgeon_makes_one_edit_that_replays(tmp_path):
     assert new.history.undo() is m and content(m) == original
     new.history.to_python(tmp_path / "s.py")
     assert content(wb.replay(tmp_path / "s.py", proto())) == content(new)
+
+
+def test_what_works_on_the_whole_graph_leaves_too_large_weights_alone(monkeypatch, real_model, tmp_path):
+    gs = pytest.importorskip("onnx_graphsurgeon")
+    source = real_model("style_predict")
+    m = wb.load(source)
+    read = next(name for name, value in m.ir.graph.initializers.items() if value.const_value.size > 10_000)
+    inlined = []
+    monkeypatch.setattr("workbench.edits.whole.INLINE_LIMIT", 1000)
+    monkeypatch.setattr(
+        gs, "import_onnx", lambda p, given=gs.import_onnx: inlined.append(p.ByteSize()) or given(p)
+    )
+    with m.surgeon() as graph:
+        graph.nodes[3].name = "by script"
+        assert tuple(graph.tensors()[read].shape) == tuple(m.ir.graph.initializers[read].shape.numpy())
+    slim = m.simplify()
+    for new in (graph.model, slim):
+        assert new.ir.graph.initializers[read].const_value is m.ir.graph.initializers[read].const_value
+        runs(new)
+        new.history.to_json(tmp_path / "edits.json")
+        assert content(wb.replay(tmp_path / "edits.json", source)) == content(new)
+    assert "by script" in graph.model.nodes.index and inlined[0] < 1 << 20 < source.stat().st_size
+    assert len(slim.nodes) <= len(m.nodes) and slim.inputs == m.inputs
+
+
+@pytest.mark.parametrize("method, given", [("simplify", ()), ("convert_opset", (18,))])
+def test_models_with_functions_are_inlined_first(method, given):
+    m = wb.load(proto())
+    with pytest.raises(EditError, match="the model has functions of its own, .* with inline_functions first"):
+        getattr(m, method)(*given)
+    runs(getattr(m.inline_functions(), method)(*given))
 
 
 def test_surgeon_leaves_the_model_alone_when_the_script_fails():

@@ -86,12 +86,6 @@ REFUSED = [
     ),
     (
         "insert_node",
-        ("relu", "Foo", {}, None, "other"),
-        "cannot use other::Foo: the model does not import the domain 'other'; expected one of '', 'my'; import it with "
-        "set_opset first",
-    ),
-    (
-        "insert_node",
         ("relu", "Add", {}, (None, "if.then_branch/then_c")),
         "node 'Add_relu' cannot read tensor 'if.then_branch/then_c': it is in another scope; expected one of "
         "'the main graph' or around it",
@@ -177,6 +171,16 @@ REFUSED = [
         "cannot extract from 'sum': the outputs depend on the input 'flag' too, by node 'if'; add it to inputs",
     ),
     (
+        "extract",
+        ("mm", "x"),
+        "cannot extract from 'mm': the outputs depend on the input 'x' too, which is one of them; add it to inputs",
+    ),
+    (
+        "reconnect",
+        ("call", 1, "sum"),
+        "node 'call' (Twice): got 2 inputs, expected 0 to 1; choose an operator that takes so many",
+    ),
+    (
         "append_model",
         (tail(), {"y": "q"}),
         "cannot append the model: got connect={'y': 'q'}, expected an output of ['y'] and an input of ['y']",
@@ -227,6 +231,28 @@ def test_a_wrong_input_shape_names_what_does_not_fit():
         match="the model does not take that: node 'matmul' .MatMul.: Incompatible dimensions",
     ):
         wb.load(proto()).set_input("x", ("n", 5))
+
+
+def test_a_call_of_a_function_whose_body_does_not_take_that_dtype():
+    m = wb.load(proto()).insert_node("my::Twice/a", "Sigmoid")
+    before = content(m)
+    with pytest.raises(
+        EditError, match="node 'call' .Twice. would not fit its inputs: got picked_cast int64"
+    ):
+        m.insert_cast("picked", "int64")
+    assert content(m) == before
+
+
+def test_a_script_that_leaves_no_valid_graph_is_refused():
+    pytest.importorskip("onnx_graphsurgeon")
+    m = wb.load(proto()).delete("call").clean_up()
+    before = content(m)
+    with (
+        pytest.raises(EditError, match="replace_graph was refused: the result is not valid: .*relu_node"),
+        m.surgeon() as graph,
+    ):
+        next(node for node in graph.nodes if node.name == "relu_node").op = "Add"
+    assert content(m) == before and len(m.history) == 2
 
 
 def test_a_word_that_the_operator_does_not_know_is_refused(real_model):

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from edits.random_edits import content, draft_of, runs
+from edits.small import proto, tail
 
 import workbench as wb
 
@@ -90,3 +91,24 @@ def test_types_after_many_edits_are_those_of_a_fresh_model():
     original = content(m)
     assert content(new.history.goto(0)) == original
     assert draft.types.text(draft.value("/layers.1/mlp/Sigmoid_out")) == "float32[batch, 8, 16]"
+
+
+def test_what_an_edit_adds_or_loses_is_known_as_in_a_fresh_model(real_model):
+    """Types of another model's tensors, of bodies' outputs, and of an output whose shape cannot be told any more."""
+    combined = wb.load(proto()).append_model(tail(), prefix="t/")
+    assert draft_of(combined).types.text(draft_of(combined).value("t/relu")) == "float32[n, 4]"
+    vad = wb.load(real_model("silero_vad"))
+    ends = [graph.outputs[0] for _, graph in draft_of(vad).graphs() if graph in draft_of(vad).owners]
+    assert len(ends) > 40 and None not in [draft_of(vad).types.of(value) for value in ends]
+
+    m = wb.load(real_model("ppocr_cls"))
+    read = m.nodes.loc["Conv@6", "inputs"][0]
+    lost = m.add_output(read).insert_cast("Constant@4", "int64")
+    draft = draft_of(lost)
+    assert draft.types.text(draft.value("Reshape@0")) == "float32[unknown rank]"
+    assert (
+        draft.types.text(draft.value(read))
+        == str(lost.outputs[-1]).partition(": ")[2]
+        != "float32[unknown rank]"
+    )
+    assert draft.types.text(draft.value("conv2d_58.tmp_0")) == "float32[?, 24, ?, ?]"

@@ -114,6 +114,29 @@ def test_what_exceeds_the_tolerance_is_taken_back(careless):
     assert [edit.python() for edit in made.history.edits] == ["fuse_at('careless', ['Mul_2'])"]
 
 
+def test_of_sites_that_exceed_it_only_together_the_worse_half_is_taken_back(careless):
+    """Each Relu is near its SiLU for inputs near 12; what one of them adds is enlarged a thousand times after it."""
+    body = (
+        "p = Add(x, c) a = Sigmoid(p) b = Mul(p, a) q = Add(x, d) e = Sigmoid(q) f = Mul(q, e) g = Sub(f, d) "
+        "h = Mul(g, k) y = Add(b, h)"
+    )
+    proto = build(body, "float[2,4] x", c=number(1000), d=number(12), k=number(1000))
+    made = wb.load(proto).fuse([careless], verify=True, tolerance=1e-5, progress=False)
+    rows = made.report.table.set_index("node")
+    assert rows.status.to_dict() == {"Mul_2": "fused", "Mul_5": "taken back"}
+    with_less = wb.load(proto).fuse([careless], verify=True, tolerance=0.05, progress=False)
+    assert set(with_less.report.table.status) == {"fused"}
+
+
+def test_an_output_whose_identity_went_is_still_compared():
+    for body in ("a = Relu(x) b = Neg(a) y = Identity(b)", "a = Relu(x) y = Identity(a) z = Neg(a) w = Abs(z)"):
+        model = wb.load(build(body))
+        made = model.fuse(progress=False)
+        assert made.report.counts == {"identity": 1}
+        found = wb.compare(model, made, progress=False)
+        assert found.ok and found.table.status["y"] == "compared"
+
+
 def test_without_verification_nothing_is_taken_back(careless):
     made = wb.load(TWO_SILUS).fuse([careless], progress=False)
     assert operators(made) == ["Relu", "Relu"] and made.report.tolerance is None
@@ -238,3 +261,14 @@ def test_functions_of_the_same_name_and_another_body_get_a_number():
     assert [key[1] for key in made.ir.functions] == ["Part", "Part_2"]
     assert isinstance(onnx.shape_inference.infer_shapes(made.to_proto()), onnx.ModelProto)
     np.testing.assert_allclose(run(made)[0], run(model)[0], rtol=1e-6)
+
+
+def test_what_reads_the_first_of_some_nodes_comes_after_the_function():
+    proto = build("a = Relu(x) b = Abs(a) c = Neg(x) d = Add(c, c) y = Add(b, d)")
+    model = wb.load(proto)
+    made = model.replace_nodes(["Relu_0", "Neg_2"], "Both")
+    assert operators(made) == ["Both", "Abs", "Add", "Add"]
+    made = model.replace_nodes(["Relu_0", "Add_3"], "Odd")
+    assert operators(made).index("Odd") < operators(made).index("Abs")
+    np.testing.assert_array_equal(run(made)[0], run(model)[0])
+    onnx.checker.check_model(made.to_proto(), full_check=True)

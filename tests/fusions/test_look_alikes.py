@@ -141,6 +141,11 @@ CASES = {
         build("c = Conv(x, w) y, rm, rv = BatchNormalization<training_mode=1>(c, s, t, m, v)", IMAGE, **CONV, **BN),
         "training_mode is 1",
     ),
+    "batchnorm_of_an_old_operator_set_that_trains": (
+        "conv_batchnorm", "Conv_0",
+        build("c = Conv(x, w) y = BatchNormalization<is_test=0>(c, s, t, m, v)", IMAGE, opset=6, **CONV, **BN),
+        "is_test is 0: it trains",
+    ),
     "batchnorm_with_computed_factors": (
         "conv_batchnorm", "Conv_1",
         build("z = Relu(u) c = Conv(x, w) y = BatchNormalization(c, z, t, m, v)", IMAGE + ", float[6] u", **CONV, **BN),

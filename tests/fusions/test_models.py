@@ -15,7 +15,7 @@ from workbench.inputs import feeds
 from workbench.model import Model
 
 SHAPES = {"batch": 2, "sequence": 8}
-LIGHT = ("light_squeezenet", "light_resnet50")  # the others have the same operators
+LIGHT = ("light_squeezenet",)  # the others have the same operators
 
 
 def outputs(model: Model, feed: dict) -> list:
@@ -139,5 +139,5 @@ def test_a_comparison_joins_the_fused_with_the_original(fused):
 
 def test_a_profile_joins_the_fused_with_the_original(fused):
     model, made = fused["bert_tiny_dynamo"]
-    before, after = (wb.profile(m, shapes=SHAPES, runs=3, progress=False) for m in (model, made))
+    before, after = (wb.profile(m, shapes=SHAPES, runs=1, progress=False) for m in (model, made))
     assert before.mapped > 0.9 and after.mapped > 0.9

@@ -152,6 +152,12 @@ def test_it_goes(rule, times, proto, left):
             "duplicates is not about such a node",
         ),
         (
+            "dropout",
+            "Dropout_0",
+            build("a, m = Dropout<is_test=0>(x) y = Relu(a)", opset=6),
+            "is_test is 0: it trains",
+        ),
+        (
             "constant_folding",
             "RandomUniform_0",
             build("r = RandomUniform<shape=[4]>() y = Add(x, r)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 
 import numpy as np
@@ -12,10 +13,10 @@ from onnx.reference import ReferenceEvaluator
 from precision import small
 
 import workbench as wb
-from workbench.edits.history import version_of
 from workbench.errors import EditError, NotInModelError
+from workbench.model.info import from_type
 from workbench.precision import convert, nodes, simulate, weights
-from workbench.precision.plan import make, roles_of
+from workbench.precision.plan import borrowed, make, roles_of
 
 CHAIN = """
 g (float[2, 4] x) => (float[2, 4] y) {
@@ -267,7 +268,8 @@ def test_a_tensor_that_is_input_and_output_stays_as_it_is():
 
 
 REAL = {
-    "bert_tiny_script": "fp16", "gpt2_tiny_dynamo": "bf16", "llama_tiny_script": "fp16", "residual_block": "fp16",
+    "bert_tiny_script": "fp16", "llama_tiny_dynamo": "fp16",
+    "gpt2_tiny_dynamo": "bf16", "llama_tiny_script": "fp16", "residual_block": "fp16",
     "loop": "fp16", "needs_constraints": "fp16", "silero_vad": "fp16", "silero_vad_ifless": "bf16",
     "silero_vad_16k_sequence": "fp16", "minilm_int8": "bf16", "style_predict": "fp16", "magika": "fp16",
     "mtcnn_pnet": "fp16", "ppocr_cls": "fp16",
@@ -280,10 +282,11 @@ def test_real_models(real_model, name):
     """Planned types are those that onnx infers, the result passes the checker and runs, undo and replay are exact."""
     made = wb.load(real_model(name))
     before = made.to_proto().SerializeToString()
+    with borrowed(made) as draft:
+        shapes = {value: draft.types.of(value) for graph in draft.values for value in draft.values[graph].values()}
     found = convert(made, REAL[name])
     proto = found.to_proto()
     onnx.checker.check_model(proto, full_check=True)
-    draft = version_of(made).line.draft
     found.ir  # noqa: B018 - the shared graph stands at the converted version from here on
     types = {value: draft.types.of(value) for graph in draft.values for value in draft.values[graph].values()}
     after = {value.name: kind.tensor_type.elem_type for value, kind in types.items() if kind is not None}
@@ -294,6 +297,10 @@ def test_real_models(real_model, name):
     wrong = {v.name: (d, after.get(v.name)) for v, d in plan.dtype.items()
              if not v.is_graph_output() and after.get(v.name) != code[d]}  # fmt: skip
     assert len(plan.low) > 0 and not wrong
+    known = {value.name: from_type(kind)[1] for value, kind in shapes.items() if kind is not None}
+    lost = {value.name for value, kind in types.items() if kind is not None and known.get(value.name) is not None
+            and from_type(kind)[1] is None}  # fmt: skip
+    assert not lost
     if REAL[name] == "fp16":  # ONNX Runtime has few bf16 kernels for the CPU
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -302,3 +309,18 @@ def test_real_models(real_model, name):
     assert made.to_proto().SerializeToString() == before
     assert found.history.undo().to_proto().SerializeToString() == before
     assert wb.replay(script, wb.load(before)).to_proto().SerializeToString() == proto.SerializeToString()
+
+
+@pytest.mark.parametrize(("name", "to"), [("bert_tiny_script", "bf16"), ("llama_tiny_dynamo", "fp16")])
+def test_tensorrt_takes_what_was_converted(real_model, name, to):
+    """The strongly typed parser of TensorRT-RTX, which runs without a GPU, refuses nothing that it took before."""
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        pytest.skip("tensorrt_rtx is not installed")
+    made = wb.load(real_model(name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, after = (wb.tensorrt.check(model) for model in (made, convert(made, to)))
+    assert set(after.refused) <= set(before.refused)
+    assert {f.node for f in after.findings if f.severity == "error"} <= {
+        f.node for f in before.findings if f.severity == "error"
+    }

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import real_models
-from tensorrt.small import mlp
+from small_engines import mlp
 
 import workbench as wb
 from workbench.backends import Worker

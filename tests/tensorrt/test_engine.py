@@ -1,15 +1,19 @@
-"""Engines from files: recorded on an A100 with TensorRT 8; the formats of TensorRT 9 to 11 written by hand."""
+"""Engines from files: recorded on an A100 with TensorRT 8; the formats of TensorRT 9 to 11 written by
+hand."""
 
 from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
-from tensorrt import recorded, written
+import recorded_engines as recorded
+import written_engines as written
+from small_engines import mlp
 
 import workbench as wb
-from workbench.errors import EngineError, ProfileError
+from workbench.errors import BackendNotInstalled, EngineError, ProfileError
 from workbench.tensorrt import Engine, mapping, times
 from workbench.tensorrt.layers import Tensor, parse_format
 
@@ -478,3 +482,50 @@ def test_peaks_can_be_given():
 def test_engines_tell_no_noise():
     with pytest.raises(ProfileError, match="expected two profiles"):
         wb.profile_diff(recorded.engine("fp32"), 1)
+
+
+# --- plans, and engines that were built here
+
+
+def test_a_plan_needs_the_library_and_its_gpu(rtx, tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.tensorrt.plan.using", lambda worker, backend, timeout: nullcontext(rtx))
+    built = wb.tensorrt.build(mlp(), worker=rtx, progress=False, compute_capabilities=["8.6"])
+    built.save(tmp_path / "model.plan")
+    with pytest.raises(
+        EngineError, match=r"cannot look into the plan of 'model': tensorrt_rtx [\d.]+ does not deseriali"
+    ) as caught:
+        wb.tensorrt.load(tmp_path / "model.plan")
+    assert "--exportLayerInfo=layers.json --exportProfile=times.json; then load these" in str(caught.value)
+    with pytest.raises(EngineError, match="cannot read the plan from nowhere.plan: No such file"):
+        wb.tensorrt.load("nowhere.plan")
+
+
+def test_a_plan_without_the_library(monkeypatch):
+    def gone(*args):
+        raise BackendNotInstalled("tensorrt is not installed")
+
+    monkeypatch.setattr("workbench.tensorrt.plan.using", gone)
+    with pytest.raises(BackendNotInstalled):
+        wb.tensorrt.load(b"plan")
+
+
+def test_a_build_without_a_gpu_shows_the_network_and_says_so(rtx):
+    engine = wb.tensorrt.build(mlp(), worker=rtx, progress=False, compute_capabilities=["8.6"])
+    assert not engine.fused and engine.meta["runtime"] == "tensorrt_rtx"
+    assert engine.missing == [
+        "built without a GPU: these are the network's layers as parsed, before they are fused", "no times were given",
+    ]  # fmt: skip
+    work = engine.layers[engine.layers["op_type"] != "Constant"]
+    assert len(work) and work["nodes"].map(bool).all()
+    assert set(engine.model.nodes.index) == {node for nodes in work["nodes"] for node in nodes}
+    assert len(engine.plan) > 1000 and engine.seconds > 0 and len(engine.log)
+    assert "joined to nodes; no times" in repr(engine)
+    engine.view(beside=engine.model.view()).selection = [work.index[0]]
+    assert engine.graph.nodes.loc[work.index[0], "outputs"]
+
+
+def test_an_engine_from_files_has_no_plan():
+    with pytest.raises(AttributeError, match="has no 'plan': it was read from files, not built here"):
+        _ = recorded.engine("fp32").plan
+    with pytest.raises(AttributeError, match="'Engine' object has no attribute 'nothing'"):
+        _ = recorded.engine("fp32").nothing

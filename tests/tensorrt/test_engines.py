@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from tensorrt import recorded, written
+import recorded_engines as recorded
+import written_engines as written
 
 import workbench as wb
-from workbench import figures
+from workbench import figures, view
 from workbench.errors import EngineError, WorkbenchError
 
 pytestmark = pytest.mark.filterwarnings("ignore:engine .* is explored as far as")
@@ -214,7 +215,7 @@ def test_the_graph_is_that_of_the_layers():
     assert [info.name for info in graph.inputs] == ["input.1"] and [info.name for info in graph.outputs] == [
         "191"
     ]
-    columns = wb.GraphView(graph)._columns
+    columns = view.columns(graph)
     assert "float16" in columns.header["dtypes"] and ["Convolution", "tensorrt"] in columns.header["ops"]
     assert columns.arrays["node.macs"].sum() == engine.layers["macs"].sum()
 
@@ -237,12 +238,12 @@ def test_selecting_layers_selects_their_nodes_and_back():
 
 
 def test_the_view_shows_times_where_there_are_any(attention, tmp_path):
-    view = attention.view()
-    assert view._overlay["title"] == "time, ms"
-    assert np.frombuffer(view._values, "<f8").tolist() == [0.01, 0.04, 0.05, 0.08, 0.02]
-    page = view.to_html(tmp_path / "engine.html")
+    shown = attention.view()
+    assert shown._overlay["title"] == "time, ms"
+    assert np.frombuffer(shown._values, "<f8").tolist() == [0.01, 0.04, 0.05, 0.08, 0.02]
+    page = shown.to_html(tmp_path / "engine.html")
     assert (
-        "_gemm_mha_v2_myl0_3" in view.to_svg(tmp_path / "engine.svg").read_text()
+        "_gemm_mha_v2_myl0_3" in shown.to_svg(tmp_path / "engine.svg").read_text()
         or page.stat().st_size > 10_000
     )
     assert wb.tensorrt.load(written.loop()).view()._color == "op"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import real_models
 from onnx import helper
-from tensorrt.small import mlp, model
+from small_engines import mlp, model
 
 import workbench as wb
 from workbench.errors import InputError

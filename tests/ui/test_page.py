@@ -120,9 +120,11 @@ def test_ctrl_click_rectangle_ancestors_path(small):
     small.keyboard.press("a")
     assert "/layers.0/attn/norm/ReduceMean" in names(small)
     small.keyboard.press("Escape")
+    small.wait_for_function("() => document.querySelector('.wbg-panel').hidden")
+    small.wait_for_timeout(100)  # the picture moves into the room of the panel
     x, y = place(small, "/layers.0/attn/norm/Mul")
     small.keyboard.down("Shift")
-    small.mouse.move(x - 120, y - 30)
+    small.mouse.move(x - 60, y - 30)
     small.mouse.down()
     small.mouse.move(x + 60, y + 30, steps=4)
     small.mouse.up()

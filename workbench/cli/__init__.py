@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import WorkbenchError
-from . import options
+from . import engines, options
 
 __all__ = ["main"]
 
@@ -102,6 +102,18 @@ def parser() -> argparse.ArgumentParser:
     _runtime(profile)
     _top(profile, "layers to list", 15)
 
+    engine = command("engine", "show a TensorRT engine from the JSON that trtexec exported", data)
+    engine.add_argument("layers", metavar="LAYERS", help="of trtexec --exportLayerInfo, or a plan")
+    engine.add_argument("--profile", metavar="FILE", help="layer times, of trtexec --exportProfile")
+    engine.add_argument("--model", metavar="M", help="the ONNX model, to join layers to its nodes")
+    engine.add_argument(
+        "--gpu", metavar="NAME", help="for peaks: 'A100 80GB PCIe' ... (default: from the metadata)"
+    )
+    engine.add_argument(
+        "--before", metavar="LAYERS", help="another engine: list what changed from it to this one"
+    )
+    _top(engine, "layers, findings and changes to list", 12)
+
     fuse = command("fuse", "fuse chains of nodes, and say what was left alone and why", data)
     fuse.add_argument("model", metavar="M", help="an ONNX file")
     fuse.add_argument("-o", "--output", metavar="FILE", help="write the fused model there")
@@ -147,6 +159,7 @@ def parser() -> argparse.ArgumentParser:
         "--threads", type=options.positive, default=1, help="of the runtime (default: %(default)s)"
     )
 
+    engines.add(command("tensorrt", "check a model for TensorRT, or build an engine of it"), always, data)
     command("lab", "open JupyterLab on the notebooks; further options are JupyterLab's own")
     return top
 

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +20,7 @@ from ..model import load
 from ..profile import profile as profile_model
 from ..report import words
 from . import options
+from .engines import tensorrt as tensorrt
 from .text import colour, table, width, wrap
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ..compare import Comparison
     from ..model import Model
     from ..profile import Profile
+    from ..tensorrt import Engine
 
 
 # column -> title
@@ -88,6 +91,33 @@ def profile(given: argparse.Namespace) -> int:
         _write_json(given.json, found.to_json())
     if given.json != "-":
         _print_profile(found, given.top)
+    return 0
+
+
+def engine(given: argparse.Namespace) -> int:
+    """``workbench engine LAYERS``"""
+    from ..tensorrt import diff
+    from ..tensorrt import load as load_engine
+
+    model = load(given.model) if given.model else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is missing is printed
+        found = load_engine(given.layers, given.profile, model=model, gpu=given.gpu)
+        before = load_engine(given.before, model=model, gpu=given.gpu) if given.before else None
+    changes = diff(before, found) if before is not None else None
+    if given.json:
+        tables = {
+            "layers": found.layers.drop(columns="attributes"),
+            "nodes": found.nodes,
+            "findings": found.lint(),
+        }
+        tables |= {} if changes is None else {"changes": changes}
+        data = {"name": found.model_name, "missing": found.missing}
+        _write_json(
+            given.json, json.dumps(data | {key: _records(frame) for key, frame in tables.items()}, indent=1)
+        )
+    if given.json != "-":
+        _print_engine(found, changes, given.top)
     return 0
 
 
@@ -277,9 +307,39 @@ def _print_profile(found: Profile, top: int) -> None:
     _print_table("operators", found.by_op().head(top), _OPERATORS)
 
 
+def _print_engine(found: Engine, changes: pd.DataFrame | None, top: int) -> None:
+    for line in found._lines():
+        print(wrap(line))
+    timed = len(found.table) > 0
+    listed = found.table.sort_values("ms", ascending=False) if timed else found.layers
+    names = {
+        "layer": "layer",
+        "op_type": "operator",
+        "math": "precision",
+        "ms": "ms",
+        "share": "%",
+        "bound": "bound by",
+    }
+    _print_table("layers", listed.head(top), {**names, "nodes": "nodes"}, ("bound by", "layer"))
+    if timed:
+        _print_table(
+            "operators", found.by_op().head(top), {k: v for k, v in _OPERATORS.items() if k != "gain_ms"}
+        )
+    findings = found.lint().head(top)
+    if len(findings):
+        _print_table(
+            "findings", findings, {"lint": "finding", "ms": "ms", "problem": "problem", "layer": "layer"}
+        )
+    if changes is not None:
+        moved = {"status": "", "ms_a": "before", "ms_b": "after", "changed": "what changed", "layer": "layer"}
+        _print_table("changes", changes.head(top), moved)
+
+
 def _print_table(title: str, frame: pd.DataFrame, columns: dict[str, str], spare: Sequence[str] = ()) -> None:
     frame = frame.reset_index()
-    frame = frame.assign(share=100 * frame["share"])[list(columns)]
+    if "share" in columns:
+        frame = frame.assign(share=100 * frame["share"])
+    frame = frame[list(columns)]
     print(f"\n{title}\n{table(list(columns.values()), _rows(frame), width(), spare)}")
 
 

@@ -19,7 +19,8 @@ from . import plan as planning
 from .records import AS_RUN, records
 from .rerun import Rerun
 from .result import Comparison, Pair
-from .stream import RUN, Stream, Track, fitting
+from .stream import Stream
+from .tracks import RUN, Track, fitting
 
 __all__ = ["Comparison", "Pair", "compare"]
 
@@ -44,7 +45,8 @@ def compare(
     """Compare every tensor that two models share, segment by segment, while it is alive.
 
     Args:
-        reference, candidate: Models, or anything that `workbench.load` takes.
+        reference, candidate: Models, or anything that `workbench.load` takes. The candidate can be an engine of
+            `workbench.tensorrt.build(..., debug_tensors=True)`; `as_run`, `optimize` and `threads` say nothing then.
         inputs: what `workbench.inputs.feeds` takes; None generates `count` inputs from `seed`.
         shapes: values for symbolic dims by name, or shapes by input name.
         tolerance: see `Comparison.first_divergence`.
@@ -63,6 +65,11 @@ def compare(
         CompareError: the two models share no tensor or have different inputs.
         BackendError: the runtime failed, crashed or timed out.
     """
+    if not isinstance(candidate, Model) and hasattr(candidate, "compared_with"):  # an engine, of a later package
+        return candidate.compared_with(
+            reference, inputs, shapes=shapes, count=count, seed=seed, tolerance=tolerance, local=local,
+            memory_budget=memory_budget, timeout=timeout, progress=progress,
+        )  # fmt: skip
     start = time.perf_counter()
     pool = threads or max(1, (os.cpu_count() or 1) // 2)
     with Worker("onnxruntime", timeout=timeout, parallel=2, pool=pool) as worker:
@@ -133,7 +140,7 @@ def _stream(
         "inputs": done,
         "inputs_at_once": min(group, done),
         "segments": len({key // 2 for key in plan.pieces}),
-        "pieces": stream.loaded,
+        "pieces": stream.sessions.loaded,
         "memory_budget": budget,
         "peak_bytes": worker.peak_bytes(),
     }

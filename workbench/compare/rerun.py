@@ -16,7 +16,7 @@ from ..model import Model
 from ..segments import Graph
 from .plan import Plan, unused_prefix
 from .result import SHAPES_DIFFER, Comparison, Pair
-from .stream import fitting
+from .tracks import fitting
 
 Values = dict[str, np.ndarray]
 

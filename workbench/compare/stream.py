@@ -6,7 +6,6 @@ are measured.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -16,40 +15,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..backends import Session, Worker, free, view
+from ..backends import free, view
 from ..backends.memory import Block, dtype_of
 from ..errors import BackendFailed
 from ..metrics import Measure
-from ..segments import RANDOM, Graph, Node
+from ..segments import Node
 from .plan import Piece, Plan, unused_prefix
 from .result import SHAPES_DIFFER
+from .tracks import Sessions, Track, fitting
 
 AHEAD = 3  # tasks begun before the one that is measured: enough to keep two runs going
 Task = tuple[int, int | None, list[Callable[[], None]]]
 """Key, input (None: what runs once), and what waits for its runs."""
-RUN = {"optimize": "none", "prepack": False, "arena": False}
-
-
-@dataclass
-class Track:
-    """One of the three tracks: where it runs and what it holds."""
-
-    name: str
-    graph: Graph
-    worker: Worker
-    title: str
-    options: dict[str, Any]
-    feeds: list[dict[str, Block]] = field(default_factory=list)
-    held: list[dict[str, Block]] = field(default_factory=list)
-    once: dict[str, Block] = field(default_factory=dict)
-
-    def get(self, name: str, item: int | None) -> Block | None:
-        """The block of a tensor, for one input of the group or of what is computed once."""
-        if item is not None:
-            block = self.held[item].get(name) or self.feeds[item].get(name)
-            if block is not None:
-                return block
-        return self.once.get(name)
 
 
 @dataclass
@@ -72,13 +49,14 @@ class Stream:
     seen: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = field(
         default_factory=lambda: {"reference": {}, "candidate": {}}
     )
-    loaded: int = 0
+    sessions: Sessions = field(init=False)
     _needed: bool = False  # whether the last local run could tell more than the candidate's own
-    _sessions: dict[tuple[str, int], Session | None] = field(default_factory=dict)
-    _contents: dict[tuple[str, int], bytes] = field(default_factory=dict)  # digests of the models of sessions
     _shared: dict[int, int] = field(default_factory=dict)  # place -> how many hold it beyond the first
     _weights: dict[int, int] = field(default_factory=dict)  # key -> bytes of what its pieces read of weights
     _equal: dict[int | None, set[str]] = field(default_factory=dict)  # input -> tensors that were equal
+
+    def __post_init__(self) -> None:
+        self.sessions = Sessions(self.tracks)
 
     def run(self, feeds: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]) -> None:
         """Run one group of inputs through all segments. `names`: reference input -> candidate input."""
@@ -127,7 +105,8 @@ class Stream:
         for wait in waits:
             wait()
         local = self._begin_local(key, item)
-        self._begin(tasks, running)
+        if item is not None:  # else what follows would not find what is made here
+            self._begin(tasks, running)
         self._finish(key, item, local, share=all(other != item for _, other, _ in running))
         if not any(later == key for later, _, _ in running) and not (tasks and tasks[0][0] == key):
             self._end_stage(key, min([key, *(begun - 1 for begun, _, _ in running)]))
@@ -161,7 +140,7 @@ class Stream:
             if name in pieces:
                 for wait in [self._submit(pieces[name], item) for item in items]:
                     wait()
-                self._close(name, key)
+                self.sessions.close(name, key)
         found = {item: self._propagated(key, item) for item in items}
         for item in items:
             self._added(key, item, found[item])
@@ -185,16 +164,13 @@ class Stream:
     def _submit(self, piece: Piece, item: int | None) -> Callable[[], None]:
         """Start a piece for one input; what is returned waits for it and keeps what it made."""
         track = self.tracks[piece.track]
-        slot = piece.track, piece.key
         own: list[Block] = []
         session, number, failed = None, 0, None
         try:
             feeds = self._feeds(piece, item, own)
-            expected = None  # later runs know the shapes from the first one
-            if slot not in self._sessions:
-                self._sessions[slot] = self._load(piece, track, feeds)
-                expected = self._expected(piece)
-            session = self._sessions[slot]
+            # later runs know the shapes from the first one
+            expected = self._expected(piece) if piece not in self.sessions else None
+            session = self.sessions.get(piece, {name: block.dtype for name, block in feeds.items()})
             number = session.submit(feeds, None, expected, alone=piece.constant) if session is not None else 0
         except BackendFailed as error:
             failed = error
@@ -205,7 +181,7 @@ class Stream:
                     raise failed
                 results = session.result(number) if session is not None else {}
             except BackendFailed as error:
-                self._sessions[slot] = None
+                self.sessions.spoil(piece)
                 if piece.track != "local":
                     raise
                 for name in piece.outputs:  # shapes that differ spoil a local run; the other two go on
@@ -219,23 +195,6 @@ class Stream:
                     self.seen[piece.track].setdefault(name, (block.dtype, block.shape))
 
         return wait
-
-    def _load(self, piece: Piece, track: Track, feeds: Mapping[str, Block]) -> Session:
-        """A session for a piece: that of another track where both have the same nodes and weights."""
-        types = {name: block.dtype for name, block in feeds.items()}
-        data = track.graph.piece(piece.nodes, piece.outputs, types, piece.renamed).SerializeToString()
-        draws = any(name.encode() in data for name in RANDOM)  # each track its own: a session goes on drawing
-        content = b"" if draws else hashlib.sha256(data).digest()
-        for other in self.tracks.values():
-            slot = other.name, piece.key
-            alike = self._sessions.get(slot)
-            if alike and content and other.worker is track.worker and self._contents.get(slot) == content:
-                return alike
-        first, last = piece.nodes[0].name, piece.nodes[-1].name
-        title = f"{track.title} [{first}]" if first == last else f"{track.title} [{first} … {last}]"
-        self.loaded += 1
-        self._contents[piece.track, piece.key] = content
-        return track.worker.load(data, name=title, **track.options)
 
     def _feeds(self, piece: Piece, item: int | None, own: list[Block]) -> dict[str, Block]:
         """What flows into a piece: name in the piece -> block. Blocks made for this are added to `own`."""
@@ -345,13 +304,7 @@ class Stream:
         for each in self.tracks.values():
             self._drop(each, each.once, through)
         for track in self.plan.pieces[key]:
-            self._close(track, key)
-
-    def _close(self, track: str, key: int) -> None:
-        self._contents.pop((track, key), None)
-        session = self._sessions.pop((track, key), None)
-        if session is not None and session not in self._sessions.values():  # else another track still uses it
-            session.close()
+            self.sessions.close(track, key)
 
     def _measure(self, mine: str, name: str, item: int | None) -> Measure | None:
         """Measure one pair for one input; None where there is nothing to measure."""
@@ -393,14 +346,3 @@ class Stream:
                 self._shared[block.place] -= 1
             else:
                 free(track.worker, [block])
-
-
-def fitting(graph: Graph, feed: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """A feed of the reference under the names and in the dtypes of the candidate's inputs."""
-    found = {}
-    for name, other in names.items():
-        if name in feed and other in graph.dtypes:
-            array, dtype = np.asarray(feed[name]), graph.dtypes[other]
-            same = array.dtype.kind in "OSU" or dtype in ("", array.dtype.name)
-            found[other] = array if same else array.astype(dtype_of(dtype))
-    return found

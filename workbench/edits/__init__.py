@@ -58,7 +58,8 @@ def _surgeon(self: Model) -> AbstractContextManager[Any]:
         graph.nodes[0].name = "first"
     m = graph.model
 
-    Gives an ``onnx_graphsurgeon.Graph``; after the block its attribute ``model`` is the new Model.
+    Gives an ``onnx_graphsurgeon.Graph``; after the block its attribute ``model`` is the new Model. Of a model with more
+    than 1.5 GB of weights, those of more than 1024 elements are there by name and shape; their values cannot be read.
 
     Raises:
         EditError: the block left a graph that is no model; nothing has changed.

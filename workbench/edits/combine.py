@@ -50,21 +50,21 @@ class _Combine(Edit):
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", content_of(self.model))
 
-    def other(self, draft: Draft) -> ir.Model:
+    def other(self, draft: Draft) -> Draft:
         """A fresh copy of the other model, with names that are free here."""
         if not self.model.data:
             raise EditError(
                 "the other model is not in the history; replay a script that history.to_python wrote"
             )
         loaded = Model(load(self.model.data).ir).ir
-        mine, theirs = draft.model.opset_imports, loaded.opset_imports
-        for domain, version in theirs.items():
+        mine, opsets = draft.model.opset_imports, loaded.opset_imports
+        for domain, version in opsets.items():
             if mine.get(domain, version) != version:
                 raise EditError(
                     f"cannot combine the models: the other one uses operator set {version} of domain "
                     f"{domain or 'ai.onnx'!r}, this one {mine[domain]}; convert_opset one of them first"
                 )
-        for domain, version in theirs.items():
+        for domain, version in opsets.items():
             if domain not in mine:
                 draft.put(mine, domain, version)
         for key, function in loaded.functions.items():
@@ -73,13 +73,14 @@ class _Combine(Edit):
                     f"cannot combine the models: both have a function {key[0]}::{key[1]}; rename one"
                 )
             draft.add_function(_named(draft, function))
-        self._rename(draft, loaded)
-        return loaded
+        theirs = Draft(loaded)
+        theirs.types.know()
+        self._rename(draft, theirs)
+        return theirs
 
-    def _rename(self, draft: Draft, other: ir.Model) -> None:
+    def _rename(self, draft: Draft, theirs: Draft) -> None:
         taken = {name for graph in draft.values for name in draft.values[graph]}
         used = set(draft.nodes)
-        theirs = Draft(other)  # so that free() knows the names of the other model too
         for graph in list(theirs.values):
             if theirs.is_function(graph):
                 continue
@@ -150,9 +151,11 @@ def _check_types(what: str, source: Any, wanted: Any, names: tuple[str, str]) ->
         )
 
 
-def _take(draft: Draft, other: ir.Model, *, first: bool) -> None:
+def _take(draft: Draft, other: Draft, *, first: bool) -> None:
     """Move the nodes and weights of another model's main graph into this one's."""
-    graph, theirs = draft.model.graph, other.graph
+    graph, theirs = draft.model.graph, other.model.graph
+    values = [v for part in other.values if not other.is_function(part) for v in other.values[part].values()]
+    draft.types.learn({value: other.types.of(value) for value in values if value.const_value is None})
     nodes, weights = list(theirs), list(theirs.initializers.values())
     theirs.remove(nodes)
     theirs.outputs.clear()
@@ -186,10 +189,14 @@ class Append(_Combine):
         )
         pairs = _pairs("append the model", self.connect, [v.name or "" for v in graph.outputs], names)
         other = self.other(draft)
-        inputs = dict(zip([v.name for v in raw.inputs], list(other.graph.inputs), strict=True)) if raw else {}
-        outputs, made = list(other.graph.outputs), {value.name: value for value in graph.outputs}
+        inputs = (
+            dict(zip([v.name for v in raw.inputs], list(other.model.graph.inputs), strict=True))
+            if raw
+            else {}
+        )
+        outputs, made = list(other.model.graph.outputs), {value.name: value for value in graph.outputs}
         rest = [value for name, value in inputs.items() if name not in pairs and not value.is_initializer()]
-        other.graph.inputs.clear()
+        other.model.graph.inputs.clear()
         _take(draft, other, first=False)
         for target, source in pairs.items():
             _check_types(
@@ -228,9 +235,9 @@ class Prepend(_Combine):
         mine = {value.name or "": value for value in graph.inputs if value.const_value is None}
         pairs = _pairs("prepend the model", self.connect, names, list(mine))
         other = self.other(draft)
-        outputs = dict(zip(names, list(other.graph.outputs), strict=True))
-        inputs = [value for value in other.graph.inputs if not value.is_initializer()]
-        other.graph.inputs.clear()
+        outputs = dict(zip(names, list(other.model.graph.outputs), strict=True))
+        inputs = [value for value in other.model.graph.inputs if not value.is_initializer()]
+        other.model.graph.inputs.clear()
         types = {name: _stated(value) for name, value in outputs.items()}
         _take(draft, other, first=True)
         results = list(graph.outputs)
@@ -268,10 +275,10 @@ class Merge(_Combine):
         names = [value.name or "" for value in raw.inputs] if raw else []
         pairs = _pairs("merge the model", self.connect or {}, names, list(mine))
         other = self.other(draft)
-        inputs = dict(zip(names, list(other.graph.inputs), strict=True))
-        outputs = list(other.graph.outputs)
+        inputs = dict(zip(names, list(other.model.graph.inputs), strict=True))
+        outputs = list(other.model.graph.outputs)
         rest = [v for n, v in inputs.items() if n not in pairs.values() and not v.is_initializer()]
-        other.graph.inputs.clear()
+        other.model.graph.inputs.clear()
         _take(draft, other, first=False)
         for target, source in pairs.items():
             _check_types(

@@ -33,6 +33,7 @@ class Draft(Names):
         touched: nodes whose operator, attributes or inputs a step changed; they are checked when the edit ends.
         retyped: values whose type a step changed, with the type before.
         everywhere: an edit that changes nearly every type sets it: the whole graph is inferred instead of a cone.
+        afterwards: called when types have been inferred, for an edit that knows more of them than onnx can infer.
     """
 
     def __init__(self, model: ir.Model):
@@ -48,6 +49,7 @@ class Draft(Names):
         self.touched: dict[ir.Node, None] = {}
         self.retyped: dict[ir.Value, onnx.TypeProto | None] = {}
         self.everywhere = False
+        self.afterwards: list[Callable[[], None]] = []
 
     def back(self) -> None:
         """Undo all noted steps."""

@@ -6,6 +6,7 @@ written again.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -45,9 +46,9 @@ class Encoded:
         for thing in things:
             self._nodes.pop(thing, None)
 
-    def model(self) -> bytes:
+    def model(self, stated: Collection[str] = ()) -> bytes:
         """The model for inference: weights of more than 1024 elements have a type alone, nothing is stated of what
-        nodes make but the dtypes of the outputs."""
+        nodes make but the dtypes of the outputs, and the shapes of the given ones."""
         model, graph = self.draft.model, self.draft.model.graph
         shell = onnx.ModelProto(ir_version=model.ir_version)
         shell.opset_import.extend(onnx.helper.make_opsetid(*item) for item in model.opset_imports.items())
@@ -56,7 +57,8 @@ class Encoded:
         ends.input.extend(ir.to_proto(value) for value in graph.inputs)
         ends.output.extend(ir.to_proto(value) for value in graph.outputs)
         for info, value in zip(ends.output, graph.outputs, strict=True):
-            if value.producer() is not None and info.type.HasField("tensor_type"):
+            free = value.producer() is not None and value.name not in stated
+            if free and info.type.HasField("tensor_type"):
                 info.type.tensor_type.ClearField("shape")
         if self._read is not None:
             self._take(self._read)

@@ -31,6 +31,7 @@ from .base import Edit, Whole
 from .content import Content, Store, of_bytes
 from .draft import Draft
 from .schema import check_node
+from .whole import check_whole
 
 INLINE = 16 << 10
 """Bytes of a content up to which it is kept in the history inside of a model file."""
@@ -163,9 +164,10 @@ def _apply(model: Model, edit: Edit) -> Model:
         made = edit.replace(version.graph())
         try:
             check_model(skeleton(made), "the result")
-        except ModelError as error:
+            name_nodes(made)
+            check_whole(made, version.graph())
+        except (ModelError, EditError) as error:
             raise EditError(f"{edit.method} was refused: {error}; the model is unchanged") from None
-        name_nodes(made)
         line = Line(made)
         new = Version(version.tree, line, version, edit, [])
     else:
@@ -192,6 +194,8 @@ def _steps(draft: Draft, edit: Edit) -> tuple[list[Any], tuple[ir.Node, ...], tu
             if node.name in draft.nodes:
                 check_node(node, draft)
         draft.types.settle()
+        for step in draft.afterwards:
+            step()
     except BaseException:
         draft.back()
         raise

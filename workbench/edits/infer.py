@@ -50,6 +50,11 @@ def small_data(node: ir.Node, index: int) -> onnx.TensorProto | None:
     return onnx.numpy_helper.from_array(tensor.numpy(), value.name)
 
 
+def strictly(encoded: bytes) -> onnx.ModelProto:
+    """Inference of a whole model that raises where a node does not fit."""
+    return onnx.shape_inference.infer_shapes(encoded, check_type=True, strict_mode=True, data_prop=True)
+
+
 def infer_call(
     draft: Draft, node: onnx.NodeProto, types: dict[str, onnx.TypeProto]
 ) -> dict[str, onnx.TypeProto]:
@@ -63,7 +68,7 @@ def infer_call(
     model.graph.node.append(node)
     model.graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
-    found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    found = strictly(model.SerializeToString())
     return {info.name: info.type for info in found.graph.output if info.type.WhichOneof("value")}
 
 
@@ -76,10 +81,14 @@ def misfit(node: ir.Node, inputs: Any, error: Exception) -> EditError:
     )
 
 
-def first_error(error: Exception) -> str:
-    """The first of the errors that onnx's inference lists: ``node 'a' (Add): Incompatible dimensions``."""
-    found = re.search(r"\(op_type:([^,]*), node name: (.*?)\): (?:\[\w+\] )?([^\n]*)", str(error))
-    return f"node {found[2]!r} ({found[1]}): {found[3]}" if found else str(error).strip()
+def first_error(error: Exception) -> str | None:
+    """The first of the errors that onnx's inference lists: ``node 'a' (Add): Incompatible dimensions``. None where all
+    it says is that types are not known, as behind an operator without a schema."""
+    found = re.findall(r"\(op_type:([^,]*), node name: (.*?)\): (?:\[\w+\] )?([^\n]*)", str(error))
+    if not found:
+        return str(error).strip()
+    misfits = [item for item in found if "expected to have type but instead is null" not in item[2]]
+    return f"node {misfits[0][1]!r} ({misfits[0][0]}): {misfits[0][2]}" if misfits else None
 
 
 def text(kind: onnx.TypeProto | None) -> str:

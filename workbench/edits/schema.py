@@ -14,6 +14,7 @@ import onnx_ir as ir
 from ..errors import EditError
 from ..model.info import DTYPES
 from .content import Content
+from .words import choices
 
 if TYPE_CHECKING:
     from .draft import Draft
@@ -27,18 +28,6 @@ _KINDS = {
     "FLOAT": "a float", "INT": "an int", "STRING": "text", "FLOATS": "a list of floats", "INTS": "a list of ints",
     "STRINGS": "a list of texts", "TENSOR": "an array", "GRAPH": "a body", "GRAPHS": "bodies",
 }  # fmt: skip
-
-
-_RNN = ("forward", "reverse", "bidirectional")
-_WORDS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("", "auto_pad"): ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"),
-    ("RNN", "direction"): _RNN,
-    ("GRU", "direction"): _RNN,
-    ("LSTM", "direction"): _RNN,
-    ("BitShift", "direction"): ("LEFT", "RIGHT"),
-    ("DepthToSpace", "mode"): ("DCR", "CRD"),
-}
-"""(operator, or '' for any; attribute) -> the words that it takes, which schemas tell in prose only."""
 
 
 def schema_of(node: ir.Node, draft: Draft) -> onnx.defs.OpSchema | None:
@@ -58,44 +47,43 @@ def find(op_type: str, domain: str, version: int) -> onnx.defs.OpSchema | None:
         return None
 
 
-def choices(op_type: str, attribute: str) -> tuple[str, ...]:
-    """The words that a text attribute takes, none for any text."""
-    return _WORDS.get((op_type, attribute)) or _WORDS.get(("", attribute)) or ()
-
-
 def require(op_type: str, domain: str, draft: Draft, graph: ir.Graph) -> None:
-    """Refuse an operator of an ONNX domain that the graph's operator set does not have."""
+    """Import the operator set of an operator's domain where the graph does not do that yet; refuse an operator that
+    ONNX's own domains do not have in their version."""
     opsets = draft.opsets(graph)
-    if domain in ("", "ai.onnx", "ai.onnx.ml"):
-        known = "" if domain == "ai.onnx" else domain
-        version = opsets.get(known)
-        if version is None:
-            raise EditError(
-                f"cannot use {op_type}: the model imports no operator set of the domain {domain!r}; "
-                "import it with convert_opset first"
-            )
-        if find(op_type, known, version) is None:
-            names = {s.name for s in onnx.defs.get_all_schemas() if s.domain == known}
-            close = difflib.get_close_matches(op_type, sorted(names), n=3, cutoff=0.6)
-            hint = f"; did you mean {' or '.join(close)}?" if close else "; give one that it has"
-            if op_type in names:
-                hint = "; another version has it: convert_opset first"
-            raise EditError(
-                f"there is no operator {op_type!r} in operator set {version} of domain {known or 'ai.onnx'!r}{hint}"
-            )
-    elif domain not in opsets and (domain, op_type, "") not in draft.model.functions:
+    known = "" if domain == "ai.onnx" else domain
+    standard = known in ("", "ai.onnx.ml")
+    version = opsets.get(known)
+    if version is None:
+        version = _beside(opsets.get("", 0), draft.model.ir_version)[known == "ai.onnx.ml"] if standard else 1
+        draft.put(opsets, known, version)
+    if standard and find(op_type, known, version) is None:
+        names = {s.name for s in onnx.defs.get_all_schemas() if s.domain == known}
+        close = difflib.get_close_matches(op_type, sorted(names), n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; give one that it has"
+        if op_type in names:
+            hint = "; another version has it: convert_opset first"
         raise EditError(
-            f"cannot use {domain}::{op_type}: the model does not import the domain {domain!r}; expected one of "
-            f"{', '.join(repr(d) for d in opsets)}; import it with set_opset first"
+            f"there is no operator {op_type!r} in operator set {version} of domain {known or 'ai.onnx'!r}{hint}"
         )
+
+
+def _beside(opset: int, ir_version: int) -> tuple[int, int]:
+    """Versions of (ai.onnx, ai.onnx.ml) that were released together, for a model that imports one of them."""
+    rows = [row[1:4] for row in onnx.helper.VERSION_TABLE]
+    fitting = [(main, ml) for ir_v, main, ml in rows if (main == opset if opset else ir_v <= ir_version)]
+    return max(fitting, default=max((main, ml) for _, main, ml in rows))
 
 
 def check_node(node: ir.Node, draft: Draft) -> None:
     """Refuse a node whose attributes, or numbers of inputs and outputs, its schema does not allow."""
-    schema = schema_of(node, draft)
+    schema, label = schema_of(node, draft), f"node {node.name!r} ({node.op_type})"
+    function = draft.model.functions.get((node.domain, node.op_type, node.overload))
+    if function is not None:
+        _check_count(label, "inputs", len(node.inputs), 0, len(function.inputs))
+        _check_count(label, "outputs", len(node.outputs), 0, len(function.outputs))
     if schema is None:
         return
-    label = f"node {node.name!r} ({node.op_type})"
     for name, attribute in node.attributes.items():
         if name not in schema.attributes:
             raise EditError(_unknown_attribute(label, name, schema))
@@ -105,11 +93,8 @@ def check_node(node: ir.Node, draft: Draft) -> None:
                 f"{label}, attribute {name!r}: got {_KINDS.get(attribute.type.name, attribute.type.name)}, "
                 f"expected {_KINDS.get(wanted, wanted)}; give a value of that kind"
             )
-        words = choices(node.op_type, name)
-        if words and not node.domain and not attribute.is_ref() and attribute.value not in words:
-            raise EditError(
-                f"{label}, attribute {name!r}: got {attribute.value!r}, expected one of {', '.join(words)}"
-            )
+        if not attribute.is_ref() and wanted in ("STRING", "STRINGS"):
+            _check_words(label, name, attribute.value, choices(schema, name))
     for name, wanted in schema.attributes.items():
         if wanted.required and name not in node.attributes:
             raise EditError(
@@ -126,6 +111,12 @@ def check_node(node: ir.Node, draft: Draft) -> None:
             raise EditError(
                 f"{label}: input {index} ({formal.name}) is left out, but required; connect a tensor"
             )
+
+
+def _check_words(label: str, name: str, value: Any, words: tuple[str, ...]) -> None:
+    for word in (value if isinstance(value, list | tuple) else [value]) if words else ():
+        if word not in words and not (name == "activations" and word.casefold() in map(str.casefold, words)):
+            raise EditError(f"{label}, attribute {name!r}: got {word!r}, expected one of {', '.join(words)}")
 
 
 def _check_count(label: str, what: str, got: int, least: int, most: int) -> None:

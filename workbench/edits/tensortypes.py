@@ -97,6 +97,11 @@ def refined(new: onnx.TypeProto, old: onnx.TypeProto) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(new.tensor_type.elem_type, dims)
 
 
+def has_rank(kind: onnx.TypeProto) -> bool:
+    """Whether at least the rank is known, or it is no tensor."""
+    return not kind.HasField("tensor_type") or kind.tensor_type.HasField("shape")
+
+
 def without_shape(kind: onnx.TypeProto) -> onnx.TypeProto:
     """A tensor type of the same dtype and unknown rank."""
     found = onnx.TypeProto()

@@ -220,8 +220,10 @@ class Extract(Edit):
 
     def _check(self, draft: Draft, new: list[ir.Value]) -> None:
         for value in draft.model.graph.inputs:
-            if value not in new and value.uses() and value.const_value is None:
-                raise EditError(
-                    f"cannot extract from {', '.join(map(repr, self.inputs))}: the outputs depend on the input "
-                    f"{value.name!r} too, by node {next(iter(value.uses()))[0].name!r}; add it to inputs"
-                )
+            if value in new or value.const_value is not None or not (value.uses() or value.is_graph_output()):
+                continue
+            by = f"by node {next(iter(value.uses()))[0].name!r}" if value.uses() else "which is one of them"
+            raise EditError(
+                f"cannot extract from {', '.join(map(repr, self.inputs))}: the outputs depend on the input "
+                f"{value.name!r} too, {by}; add it to inputs"
+            )

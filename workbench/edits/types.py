@@ -9,7 +9,7 @@ whole graph goes through onnx again, as bytes of which most are kept.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -20,9 +20,9 @@ from ..model.inferred import infer
 from ..model.info import from_type
 from ..model.proto import skeleton
 from .bodies import bodies, nested
-from .infer import first_error, infer_call, misfit, small_data, text, write_node
+from .infer import first_error, infer_call, misfit, small_data, strictly, text, write_node
 from .schema import check_inputs, schema_of
-from .tensortypes import canonical, declared, of_tensor, refined, same, stated, without_shape
+from .tensortypes import canonical, declared, has_rank, of_tensor, refined, same, stated, without_shape
 
 if TYPE_CHECKING:
     from .draft import Draft
@@ -63,7 +63,8 @@ class Types:
         graph, name = value.graph, self._first_names.get(value, value.name or "")
         if graph in self._graphs and self._named[graph].get(name) is value:
             if graph not in self._by_name:
-                self._by_name[graph] = {info.name: info for info in self._graphs[graph].value_info}
+                found = self._graphs[graph]
+                self._by_name[graph] = {info.name: info for info in (*found.output, *found.value_info)}
             info = self._by_name[graph].get(name)
             if info is not None and info.type.WhichOneof("value"):
                 return canonical(info.type)
@@ -77,6 +78,18 @@ class Types:
         """``float32[1, n]`` for messages."""
         return text(self.of(value))
 
+    def learn(self, kinds: dict[ir.Value, onnx.TypeProto | None]) -> None:
+        """Note what the types of values are, and state nothing in the graph."""
+        known = self._known
+        olds = {value: known[value] for value in kinds if value in known}
+
+        def undo() -> None:
+            for value in kinds:
+                del known[value]
+            known.update(olds)
+
+        self.draft.do(lambda: known.update(kinds), undo)
+
     def declare(self, value: ir.Value, kind: onnx.TypeProto | None) -> None:
         """Set the type of a value; where the graph states it, it is stated anew."""
         self.declare_all([(value, self.of(value), kind)])
@@ -85,31 +98,26 @@ class Types:
         self, changes: list[tuple[ir.Value, onnx.TypeProto | None, onnx.TypeProto | None]]
     ) -> None:
         """``declare`` for many (value, type before, type), in one step."""
-        known, retyped = self._known, self.draft.retyped
-        new = {value: kind for value, _, kind in changes}
-        olds = {value: known[value] for value in new if value in known}
-        for value, before, _ in changes:
+        retyped = self.draft.retyped
+        new, restated = {}, []
+        for value, before, kind in changes:
             retyped.setdefault(value, before)
-
-        def undo() -> None:
-            for value in new:
-                del known[value]
-            known.update(olds)
-
-        self.draft.do(lambda: known.update(new), undo)
-        restated = []
-        for value, kind in new.items():
             port = value.is_graph_input() or value.is_graph_output()
             if port and (kind is None or not kind.WhichOneof("value")):
                 continue
+            of_it, shape = stated(kind)
+            if port and shape is None and value.shape is not None:  # ports keep the rank that is stated
+                shape = value.shape
+                kind = ir.to_proto(ir.Value(name="", type=of_it, shape=shape)).type
+            new[value] = kind
             if port or value.type is not None or value.shape is not None:
-                of_it, shape = stated(kind)
-                keep = shape is None and port  # ports need a rank
-                restated.append((value, of_it, value.shape if keep else shape))
+                restated.append((value, of_it, shape))
+        self.learn(new)
         self._state(restated)
 
     def state_like(self, value: ir.Value, other: ir.Value) -> None:
-        """State of a value in the graph what is stated of another."""
+        """State of a value in the graph what is stated of another, which it takes the place of."""
+        self.learn({value: self.of(other)})
         self._state([(value, other.type, other.shape)])
 
     def state(self, value: ir.Value, kind: onnx.TypeProto | None) -> None:
@@ -145,19 +153,15 @@ class Types:
         """Infer the whole main graph anew; the values whose type is another one now. EditError when a node does not
         fit any more."""
         graph = self.draft.model.graph
-        encoded = self.draft.encoded.model()
-        try:
-            found = _strictly(encoded)
-        except Exception as error:
-            if not self._failed_before():
-                raise EditError(
-                    f"the model does not take that: {first_error(error)}; change that node first"
-                ) from None
-            found = onnx.shape_inference.infer_shapes(encoded, data_prop=True)
+        found = self._whole()
+        ends = zip(graph.outputs, found.graph.output, strict=True)
+        lost = {v.name or "" for v, info in ends if v.shape is not None and not has_rank(info.type)}
+        if lost:  # outputs keep what is stated of them, and what reads them sees it
+            found = self._whole(lost)
         changes = []
         for part, inferred in self._pairs(found.graph, graph):
-            names, ends = self.draft.values[part], inferred.output if part is graph else ()
-            for info in (*inferred.value_info, *ends):
+            names = self.draft.values[part]
+            for info in (*inferred.value_info, *inferred.output):
                 value, kind = names.get(info.name), canonical(info.type)
                 if value is None or value.const_value is not None or not kind.WhichOneof("value"):
                     continue
@@ -167,13 +171,23 @@ class Types:
         self.declare_all(changes)
         return [value for value, _, _ in changes]
 
+    def _whole(self, stated: Collection[str] = ()) -> onnx.ModelProto:
+        encoded = self.draft.encoded.model(stated)
+        try:
+            return strictly(encoded)
+        except Exception as error:
+            reason = first_error(error)
+            if reason is not None and not self._failed_before():
+                raise EditError(f"the model does not take that: {reason}; change that node first") from None
+        return onnx.shape_inference.infer_shapes(encoded, data_prop=True)
+
     def _failed_before(self) -> bool:
         """Whether the model did not pass strict inference before this edit either."""
         steps, self.draft.log = self.draft.log, []
         for _, undo in reversed(steps):
             undo()
         try:
-            _strictly(self.draft.encoded.model())
+            strictly(self.draft.encoded.model())
         except Exception:  # the answer
             return True
         finally:
@@ -359,7 +373,3 @@ class Types:
         retyped = self.draft.retyped
         given = [value for _, graph in bodies(node) for value in graph.outputs]
         return node in self.draft.touched or any(value in retyped for value in (*node.inputs, *given))
-
-
-def _strictly(encoded: bytes) -> onnx.ModelProto:
-    return onnx.shape_inference.infer_shapes(encoded, check_type=True, strict_mode=True, data_prop=True)

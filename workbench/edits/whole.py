@@ -11,14 +11,16 @@ import onnx
 import onnx_ir as ir
 
 from ..errors import EditError
-from ..model import Model, load
+from ..model import Model, inferred, load
 from ..model import proto as protos
 from ..model.proto import encode
 from ..model.save import INLINE_LIMIT
 from ..model.scopes import tensors
+from ..model.weights import same_data
 from . import origins
 from .base import Whole
 from .content import Content, of_bytes
+from .infer import first_error, strictly
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -29,8 +31,8 @@ KEPT = "workbench-weight"
 
 def full(model: ir.Model, what: str) -> onnx.ModelProto:
     """A model with all of its weights inside; EditError when they are too many."""
-    size = sum(int(tensor.nbytes) for tensor in tensors(model))
-    if size > INLINE_LIMIT:
+    if too_large(model):
+        size = sum(int(tensor.nbytes) for tensor in tensors(model))
         raise EditError(
             f"cannot {what}: the model has {size / 1e9:.1f} GB of weights, expected at most 1.5 GB, because all of "
             "them must be in memory; use the other edits, which leave weights where they are"
@@ -38,29 +40,58 @@ def full(model: ir.Model, what: str) -> onnx.ModelProto:
     return protos.serialize(model, lambda tensor, _: tensor)
 
 
+def too_large(model: ir.Model) -> bool:
+    """Whether the weights are too many to be all in memory in one proto."""
+    return sum(int(tensor.nbytes) for tensor in tensors(model)) > INLINE_LIMIT
+
+
+def _refuse_functions(model: ir.Model, what: str, why: str) -> None:
+    if model.functions:
+        raise EditError(
+            f"cannot {what}: the model has functions of its own, {why}; put their bodies in their places with "
+            "inline_functions first"
+        )
+
+
 def rebuilt(proto: onnx.ModelProto, before: ir.Model) -> ir.Model:
     """The graph in a proto, with origins noted and with the weights that did not change taken from ``before``."""
     made = load(encode(proto)).ir
     for name, value in made.graph.initializers.items():
         old = before.graph.initializers.get(name)
-        if old is not None and old.const_value is not None and _equal(old.const_value, value.const_value):
+        if (
+            old is not None
+            and old.const_value is not None
+            and value.const_value is not None
+            and same_data(old.const_value, value.const_value)
+        ):
             value.const_value = old.const_value
     origins.carry(before, made)
     return made
 
 
-def _equal(one: ir.TensorProtocol, two: ir.TensorProtocol | None) -> bool:
-    return (
-        two is not None
-        and one.dtype == two.dtype
-        and tuple(one.shape.numpy()) == tuple(two.shape.numpy())
-        and (one.dtype != ir.DataType.STRING and one.tobytes() == two.tobytes())
-    )
+def check_whole(made: ir.Model, before: ir.Model) -> None:
+    """Refuse a graph that fails onnx's checker or its strict inference, when the graph before did not."""
+    reason = _unsound(made)
+    if reason is not None and _unsound(before) is None:
+        raise EditError(f"the result is not valid: {reason}")
+
+
+def _unsound(model: ir.Model) -> str | None:
+    try:
+        onnx.checker.check_model(protos.for_checker(model))
+        strictly(protos.skeleton(model).SerializeToString())
+    except Exception as error:  # the answer
+        return first_error(error)
+    return None
 
 
 @dataclass(frozen=True)
 class Simplify(Whole):
-    """Simplify the whole graph with onnxslim (shapes inferred, constants folded, subgraphs fused)."""
+    """Simplify the whole graph with onnxslim (shapes inferred, constants folded, subgraphs fused).
+
+    With more than 1.5 GB of weights, those of more than 1024 elements are left out of it: nothing that would change
+    them is folded or fused.
+    """
 
     method: ClassVar[str] = "simplify"
 
@@ -69,17 +100,14 @@ class Simplify(Whole):
             import onnxslim
         except ImportError:
             raise EditError("cannot simplify: onnxslim is not installed; pip install onnxslim") from None
-        if model.functions:
-            raise EditError(
-                "cannot simplify: the model has functions of its own, on which onnxslim fails; inline them with "
-                "onnx.inliner first"
-            )
-        given = full(model, "simplify")
+        _refuse_functions(model, "simplify", "on which onnxslim fails")
+        heavy = _heavy(model) if too_large(model) else {}
+        given = _without(model, heavy) if heavy else full(model, "simplify")
         try:
             slim = onnxslim.slim(given)
         except Exception as error:
             raise EditError(f"cannot simplify: onnxslim failed: {error}; the model is unchanged") from error
-        return rebuilt(slim, model)
+        return _with(load(encode(slim)).ir, heavy, model) if heavy else rebuilt(slim, model)
 
 
 @dataclass(frozen=True)
@@ -100,14 +128,11 @@ class ConvertOpset(Whole):
             raise EditError(
                 f"cannot convert to operator set {self.version!r}; expected 1 to {newest} (now {now})"
             )
-        if model.functions:
-            raise EditError(
-                "cannot convert the operator set: the model has functions of its own, which onnx's converter drops; "
-                "inline them with onnx.inliner first"
-            )
+        _refuse_functions(model, "convert the operator set", "which onnx's converter drops")
         if now == self.version:
             raise EditError(f"cannot convert: the model uses operator set {now} already; nothing to do")
-        light, heavy = self._without_weights(model)
+        heavy = _heavy(model)
+        light = _without(model, heavy)
         try:
             made = onnx.version_converter.convert_version(light, self.version)
         except Exception as error:
@@ -119,32 +144,39 @@ class ConvertOpset(Whole):
             made.metadata_props.extend(light.metadata_props)
         _restore_notes(made.graph, light.graph)
         converted = load(encode(made)).ir
-        return _with_weights(converted, heavy, model)
+        return _with(converted, heavy, model)
 
-    def _without_weights(self, model: ir.Model) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
-        """The model with large weights as inputs, so that the converter neither copies nor needs them."""
-        heavy = {
-            name: value.const_value
-            for name, value in model.graph.initializers.items()
-            if value.const_value is not None and value.const_value.size > 1024
-        }
-        own = {id(tensor) for tensor in heavy.values()}
 
-        def place(tensor: ir.TensorProtocol, where: str) -> ir.TensorProtocol:
-            return (
-                protos.reference(tensor, KEPT, None, None)
-                if where == "graph" and id(tensor) in own
-                else tensor
-            )
+def _heavy(model: ir.Model) -> dict[str, ir.TensorProtocol]:
+    """The weights of more than 1024 elements in the main graph."""
+    return {
+        name: value.const_value
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None and value.const_value.size > 1024
+    }
 
-        proto = protos.serialize(model, place)
-        inputs = {info.name for info in proto.graph.input}
-        for tensor in [tensor for tensor in proto.graph.initializer if tensor.name in heavy]:
-            proto.graph.initializer.remove(tensor)
-            if tensor.name not in inputs:
-                info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-                proto.graph.input.append(info)
-        return proto, heavy
+
+def _without(model: ir.Model, heavy: dict[str, ir.TensorProtocol]) -> onnx.ModelProto:
+    """The model with some weights as inputs, so that who works on it neither copies nor needs them."""
+    proto = protos.serialize(model, _kept_by_name({id(tensor) for tensor in heavy.values()}))
+    inputs = {info.name for info in proto.graph.input}
+    for tensor in [tensor for tensor in proto.graph.initializer if tensor.name in heavy]:
+        proto.graph.initializer.remove(tensor)
+        if tensor.name not in inputs:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            proto.graph.input.append(info)
+    return proto
+
+
+def _kept_by_name(own: set[int]) -> protos.Place:
+    """Writes the weights of these ids by name alone."""
+
+    def place(tensor: ir.TensorProtocol, where: str) -> ir.TensorProtocol:
+        return (
+            protos.reference(tensor, KEPT, None, None) if where == "graph" and id(tensor) in own else tensor
+        )
+
+    return place
 
 
 def _restore_notes(made: onnx.GraphProto, before: onnx.GraphProto) -> None:
@@ -155,11 +187,13 @@ def _restore_notes(made: onnx.GraphProto, before: onnx.GraphProto) -> None:
             node.metadata_props.extend(notes[node.name])
 
 
-def _with_weights(converted: ir.Model, heavy: dict[str, ir.TensorProtocol], before: ir.Model) -> ir.Model:
+def _with(converted: ir.Model, heavy: dict[str, ir.TensorProtocol], before: ir.Model) -> ir.Model:
     graph = converted.graph
     inputs = {value.name: value for value in graph.inputs}
     were = {value.name for value in before.graph.inputs}
     for name, tensor in heavy.items():
+        if name not in inputs:  # nothing reads it any more
+            continue
         value = inputs[name]
         value.const_value = tensor
         graph.initializers.add(value)
@@ -212,6 +246,7 @@ class Surgery(Whole):
                 del tensor.dims[:]
                 tensor.dims.append(0)
         made = load(encode(proto)).ir
+        inferred.take(made)  # with the wrong shapes of these
         for name, weight, _ in kept:
             made.graph.initializers[name].const_value = weight
             made.graph.initializers[name].shape = ir.Shape(weight.shape.numpy())
@@ -222,13 +257,7 @@ class Surgery(Whole):
 def carried(made: ir.Model, before: ir.Model) -> bytes:
     """A graph as an edit carries it: unchanged weights only by name."""
     own = {id(value.const_value) for value in before.graph.initializers.values()}
-
-    def place(tensor: ir.TensorProtocol, where: str) -> ir.TensorProtocol:
-        return (
-            protos.reference(tensor, KEPT, None, None) if where == "graph" and id(tensor) in own else tensor
-        )
-
-    return encode(protos.serialize(made, place))
+    return encode(protos.serialize(made, _kept_by_name(own)))
 
 
 @contextlib.contextmanager
@@ -238,7 +267,9 @@ def surgeon(model: Model, apply: Callable[[Model, Whole], Model]) -> Iterator[gs
         import onnx_graphsurgeon as gs
     except ImportError:
         raise EditError("GraphSurgeon is not installed; pip install onnx-graphsurgeon") from None
-    before = full(model.ir, "open the model with GraphSurgeon")
+    large = too_large(model.ir)
+    own = {id(tensor) for tensor in _heavy(model.ir).values()} if large else set()
+    before = protos.serialize(model.ir, _kept_by_name(own))
     graph = gs.import_onnx(before)
     yield graph
     try:
@@ -248,4 +279,5 @@ def surgeon(model: Model, apply: Callable[[Model, Whole], Model]) -> Iterator[gs
     proto.metadata_props.extend(before.metadata_props[len(proto.metadata_props) :])
     _restore_notes(proto.graph, before.graph)
     now = model.ir
-    graph.model = apply(model, Surgery(of_bytes(carried(rebuilt(proto, now), now), ".onnx")))
+    graph_bytes = encode(proto) if large else carried(rebuilt(proto, now), now)
+    graph.model = apply(model, Surgery(of_bytes(graph_bytes, ".onnx")))

@@ -140,7 +140,7 @@ def footprint(engine: Engine, *, theme: str = "light") -> go.Figure:
         return drawn.says(title, "The layers do not tell their sizes.")
     unknown = int(engine.layers["bytes"].isna().sum())
     total = engineering(float(table["bytes"].sum()), "B")
-    note = f"{total} in all, {engineering(engine.weight_bytes, 'B')} of it weights"
+    note = f"{total} in all, {engineering(float(table['weight_bytes'].sum()), 'B')} of it weights"
     note += f"; the sizes of {unknown} layers are not known" if unknown else ""
     figure = drawn.figure(title, note=note, barmode="stack", bargap=0.15)
     said = [layer_hover(str(name), row) for name, row in table.iterrows()]

@@ -60,10 +60,6 @@ class Attention(OneNode):
         axis, shape = attribute(softmax, "axis", match.draft), match.shape(softmax.outputs[0])
         if axis != -1 and (shape is None or axis != len(shape) - 1):
             raise Refusal(f"its axis is {axis}, expected the last", softmax)
-        if axis != -1 and match.opset < 13:
-            return  # flattened to 2 dims at the last axis: the same
-        if match.opset < 13 and axis != -1:
-            raise Refusal(f"before operator set 13 it flattens from axis {axis}", softmax)
 
     def _scale(self, match: Match) -> float:
         product = 1.0

@@ -36,6 +36,10 @@ class ConvBatchNorm(PatternRule):
         norm = match.named["norm"]
         if attribute(norm, "training_mode", match.draft):
             raise Refusal("training_mode is 1", norm)
+        if match.opset < 7 and not attribute(norm, "is_test", match.draft):
+            raise Refusal("is_test is 0: it trains", norm)
+        if match.opset < 9 and attribute(norm, "spatial", match.draft) == 0:
+            raise Refusal("spatial is 0: it normalises every element by itself", norm)
         for value in norm.outputs[1:]:
             if value.uses() or value.is_graph_output():
                 raise Refusal(f"its statistics {value.name!r} are used: it trains", norm)

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ..edits.draft import Draft
 from .identity import IdentityRemoval
-from .match import Refusal, constant
+from .match import Refusal, attribute, constant
 from .rewrite import may_stand_in
 
 
@@ -29,6 +29,9 @@ class DropoutRemoval(IdentityRemoval):
                 raise Refusal(f"training_mode is {training.name!r}, which is no constant")
             if mode.ravel()[0]:
                 raise Refusal("training_mode is true")
+        opset = draft.opsets(draft.graph_of(node)).get("", 0)
+        if opset < 7 and not attribute(node, "is_test", draft):
+            raise Refusal("is_test is 0: it trains")
         for mask in node.outputs[1:]:
             if mask.uses() or mask.is_graph_output():
                 raise Refusal(f"its mask {mask.name!r} is used")

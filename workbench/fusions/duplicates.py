@@ -1,7 +1,8 @@
 """Duplicate-subexpression removal: two nodes that compute the same of the same are one.
 
 Same operator, same attributes, and inputs that are the same tensors or equal small constants. The earlier node stays.
-Refuses operators that draw random numbers or hold bodies, and outputs of the graph, which need a node of their own.
+Refuses operators that draw random numbers, outputs of the graph, which need a node of their own, and operators of other
+domains than ONNX's and our own, of which nothing says that they always give the same. Nodes with bodies are left alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import onnx_ir as ir
 from ..edits.bodies import bodies
 from ..edits.draft import Draft
 from .match import Refusal, constant, is_constant
-from .rewrite import INLINE, tidy
+from .rewrite import DOMAIN, INLINE, tidy
 from .rule import NodeRule, Site
 
 RANDOM = frozenset(
@@ -41,6 +42,8 @@ class DuplicateRemoval(NodeRule):
         other = self._twin(draft, node)
         if other is None:
             return None
+        if node.domain not in ("", "ai.onnx", "ai.onnx.ml", DOMAIN):
+            raise Refusal(f"nothing says that {node.domain}::{node.op_type} gives the same twice")
         if node.op_type in RANDOM:
             raise Refusal(f"{node.op_type} draws other numbers than {other.name!r}")
         for value in node.outputs:

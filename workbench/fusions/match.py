@@ -1,8 +1,7 @@
 """Matching a pattern against a graph, backwards from one tensor, and remembering how far that came.
 
-A matcher of our own, because the reason why something does *not* match is half of what fusions are for: onnxscript's
-matcher tries each order of commutative operands as a pattern of its own and keeps, of each, a text without the values
-that differ; here every failure is a reason with the node and both values, and the deepest one is kept.
+A matcher of our own, because the reason why something does *not* match is half of what fusions are for (CONTRIBUTING
+says what onnxscript's told instead): every failure is a reason with its node and both values, and the deepest is kept.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Match:
 
     Attributes:
         anchor: the node that makes what the pattern returns first.
-        nodes: the matched nodes, in the order of the graph.
+        nodes: the matched nodes, each after those that it reads.
         values: variable of the pattern -> tensor.
         named: ``_name`` of an operation -> node.
     """
@@ -101,14 +100,28 @@ def attempt(draft: Draft, pattern: Pattern, anchor: ir.Node) -> Attempt:
     search = _Search(draft, found)
     goals: list[tuple[Any, ir.Value | None]] = [(pattern.roots[0], anchor.outputs[0])]
     if search.solve(goals):
-        places = {node: index for index, node in enumerate(draft.graph_of(anchor))}
-        nodes = sorted(set(search.nodes.values()), key=lambda node: places.get(node, -1))
+        nodes = _sorted(anchor, set(search.nodes.values()))
         values = {
             term.name: value for term, value in search.bound.items() if isinstance(term, Variable) and value
         }
         named = {item.name: node for item, node in search.nodes.items() if item.name}
         found.match = Match(draft, pattern, anchor, nodes, values, named)
     return found
+
+
+def _sorted(anchor: ir.Node, nodes: set[ir.Node]) -> list[ir.Node]:
+    """Some nodes that lead to one of them, each after those that it reads."""
+    order: dict[ir.Node, None] = {}
+
+    def visit(node: ir.Node) -> None:
+        for value in node.inputs:
+            maker = value.producer() if value is not None else None
+            if maker in nodes and maker not in order:
+                visit(maker)
+        order[node] = None
+
+    visit(anchor)
+    return list(order)
 
 
 class _Search:

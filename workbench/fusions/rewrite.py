@@ -109,16 +109,30 @@ def replace(
     draft.insert(graph, new, anchor)
     stamp(draft, rule, old, new)
     for value, made in outputs.items():
+        readers = list(dict.fromkeys(user for user, _ in value.uses()))
         swap(draft, graph, value, made)
+        if value.producer() is not anchor:  # such a reader may stand before the new node
+            for reader in readers:
+                if reader.graph is not None:
+                    place.arrange(draft, reader)
     fed = [value for item in old for value in item.inputs]
     remove_unused(draft, graph, old)
     tidy(draft, fed)
     for made, (name, origin) in named.items():
-        producer = made.producer()
-        if draft.values[graph].get(name) is None:
-            draft.rename_value(made, name)
-        if origin != made.name and producer is not None:
-            draft.put(producer.metadata_props, origins.TENSORS, json.dumps({made.name: origin}))
+        take_name(draft, made, name, origin)
+
+
+def take_name(draft: Draft, made: ir.Value, name: str, origin: str) -> None:
+    """Give a tensor the name of one that is gone, and note that it comes from where that one did."""
+    maker, old = made.producer(), made.name
+    assert maker is not None
+    if draft.values[draft.graph_of(maker)].get(name) is None:
+        draft.rename_value(made, name)
+    noted = json.loads(maker.metadata_props.get(origins.TENSORS, "{}"))
+    noted.pop(old, None)
+    if origin != made.name:
+        noted[made.name] = origin
+    draft.put(maker.metadata_props, origins.TENSORS, json.dumps(noted) if noted else None)
 
 
 def stamp(draft: Draft, rule: str, old: Sequence[ir.Node], new: Sequence[ir.Node]) -> None:
@@ -131,16 +145,12 @@ def stamp(draft: Draft, rule: str, old: Sequence[ir.Node], new: Sequence[ir.Node
 
 def swap(draft: Draft, graph: ir.Graph, value: ir.Value, made: ir.Value) -> None:
     """Let everything that reads a tensor, the outputs of the graph included, read another one."""
-    readers = list(dict.fromkeys(user for user, _ in value.uses()))
     draft.redirect(value, made)
     if value.is_graph_output():
         draft.types.state_like(made, value)
         draft.set_ports(graph, "outputs", [made if item is value else item for item in graph.outputs])
-    elif value.type is not None:
+    elif value.type is not None and made.type is None:
         draft.types.state_like(made, value)
-    for reader in readers:
-        if reader.graph is not None:
-            place.arrange(draft, reader)
 
 
 def remove_unused(draft: Draft, graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
@@ -179,17 +189,12 @@ def tidy(draft: Draft, values: Iterable[ir.Value | None]) -> None:
 def stand_in(draft: Draft, old: ir.Node, instead: ir.Value) -> None:
     """Let what reads a node's output read another tensor, and remove the node; see ``may_stand_in``."""
     graph, value = draft.graph_of(old), old.outputs[0]
-    if value.is_graph_output():
-        name = value.name or ""
-        swap(draft, graph, value, instead)
-        before = list(old.inputs)
-        draft.remove(graph, [old])
-        if graph is draft.model.graph:
-            origins.rename(draft, instead, name)
-    else:
-        draft.redirect(value, instead)
-        before = list(old.inputs)
-        draft.remove(graph, [old])
+    name, origin, outside = value.name or "", origins.of_value(value), value.is_graph_output()
+    swap(draft, graph, value, instead)
+    before = list(old.inputs)
+    draft.remove(graph, [old])
+    if outside and graph is draft.model.graph:
+        take_name(draft, instead, name, origin)
     tidy(draft, [item for item in before if item is not instead])
 
 

@@ -25,7 +25,7 @@ class Site:
 
     Attributes:
         anchor: the node that it is found at.
-        nodes: the nodes that it replaces, in the order of the graph.
+        nodes: the nodes that it replaces, each after those that it reads.
         match: what `Rule.apply` works on.
     """
 

@@ -64,12 +64,17 @@ def fuse(
 
         run.verifier = Verifier(None if verify is True else verify, tolerance, shapes)
         run.report.tolerance = tolerance if isinstance(tolerance, float | int) else None
+    nothing: dict[Rule, Model] = {}  # rule -> the model in which it found nothing
     with _bar(progress, len(chosen)) as tick:
         for _ in range(ROUNDS):
             before = run.model
             for rule in chosen:
                 tick(rule.name)
-                run.rule(rule)
+                if nothing.get(rule) is not run.model:
+                    given = run.model
+                    run.rule(rule)
+                    if run.model is given:
+                        nothing[rule] = given
             if run.model is before:
                 break
     run.report.refusals = list(refusals(run.model, chosen, functions))
@@ -147,25 +152,27 @@ class _Run:
             ) from error
 
     def _verify(self, rule: Rule, before: Model, fused: list[Fused]) -> list[Fused]:
-        errors, beyond = self.verifier.judge(before, self.model, fused)
-        fused = [replace(item, error=errors.get(item.node)) for item in fused]
-        if not beyond:
-            return fused
-        bad = {item.node for item in fused} if rule.together else beyond
-        self.rejected.update((rule.name, node) for node in bad)
-        back = [replace(item, status="taken back") for item in fused if item.node in bad]
-        self.model = before
-        kept = [item for item in fused if item.node not in bad]
-        if kept:
-            for item in kept:
+        """Take back what exceeds the tolerance: sites by their own error; where only an output of the model exceeds
+        it, the worse half of the sites, until none does."""
+        back: list[Fused] = []
+        while True:
+            errors, beyond, reaches = self.verifier.judge(before, self.model, fused)
+            fused = [replace(item, error=errors.get(item.node)) for item in fused]
+            if not beyond and not reaches:
+                return fused + back
+            worst = sorted(fused, key=lambda item: item.error or 0.0, reverse=True)
+            bad = beyond or {item.node for item in worst[: (len(worst) + 1) // 2]}
+            if rule.together:
+                bad = {item.node for item in fused}
+            self.rejected.update((rule.name, node) for node in bad)
+            back += [replace(item, status="taken back") for item in fused if item.node in bad]
+            fused = [item for item in fused if item.node not in bad]
+            self.model = before
+            for item in fused:
                 site = next(s for s in find_all(self.model, rule, self.functions) if _name(s) == item.node)
                 self.model = self.model.apply(rule.edit([site]))
-            _, beyond = self.verifier.judge(before, self.model, kept)
-            if beyond:  # together they reach the output: none of them stays
-                self.rejected.update((rule.name, item.node) for item in kept)
-                back += [replace(item, status="taken back") for item in kept]
-                self.model, kept = before, []
-        return kept + back
+            if not fused:
+                return back
 
 
 def _sound(model: Model) -> bool:

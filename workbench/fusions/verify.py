@@ -24,33 +24,27 @@ class Verifier:
     def __init__(self, inputs: Any, tolerance: float | Mapping[str, float], shapes: Mapping[str, Any] | None):
         self.inputs, self.tolerance, self.shapes = inputs, tolerance, shapes
 
-    def judge(self, before: Model, after: Model, fused: list[Fused]) -> tuple[dict[str, float], set[str]]:
-        """Errors by anchor, and the anchors that are beyond the tolerance.
+    def judge(
+        self, before: Model, after: Model, fused: list[Fused]
+    ) -> tuple[dict[str, float], set[str], bool]:
+        """Errors by anchor; the anchors whose own error is beyond the tolerance; whether an output of the model is.
 
         The error of a site is what its nodes add by themselves, on the inputs that they had before: it is told from
-        what was inherited. Where no site exceeds the tolerance by itself and an output of the model does, all of
-        them are beyond it.
+        what was inherited. For what makes no tensor that is there in both, it is the largest one at the outputs.
         """
         found = compare(
             before, after, self.inputs, shapes=self.shapes, tolerance=self.tolerance, progress=False
         )
-        rows = {record["tensor"]: record for record in found.records}
+        rows = {record["tensor"]: record for record in found.records if record["status"] == "compared"}
+        reached = max((rows[name]["error"] for name in found.outputs if name in rows), default=float("nan"))
         errors: dict[str, float] = {}
         beyond: set[str] = set()
         for item in fused:
-            for name in item.outputs:
-                row = rows.get(name)
-                if row is None or row["status"] != "compared":
-                    continue
-                errors[item.node] = max(errors.get(item.node, 0.0), _own(row))
-                if self._beyond(row, errors[item.node]):
-                    beyond.add(item.node)
-        if not beyond and not found.ok:
-            beyond = {item.node for item in fused}
-            reached = [rows[name]["error"] for name in found.outputs if name in rows]
-            for item in fused:
-                errors.setdefault(item.node, max(reached, default=float("nan")))
-        return errors, beyond
+            own = [(rows[name], _own(rows[name])) for name in item.outputs if name in rows]
+            errors[item.node] = max((error for _, error in own), default=reached)
+            if any(self._beyond(row, error) for row, error in own):
+                beyond.add(item.node)
+        return errors, beyond, not found.ok
 
     def _beyond(self, row: Mapping[str, Any], own: float) -> bool:
         if not isinstance(self.tolerance, Mapping):

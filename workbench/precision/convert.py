@@ -11,7 +11,7 @@ from ..edits.base import Edit, names
 from ..edits.draft import Draft
 from ..errors import EditError
 from ..model import Model, load
-from .plan import check_type, make, roles_of
+from .plan import borrowed, check_type, make, roles_of
 from .rewrite import Rewrite, opsets_have_cast
 from .weights import Rounded
 
@@ -102,6 +102,13 @@ def simulate(model: Any, to: str, *, keep: Iterable[str] = (), keep_io: bool = T
     shows what its node computed, before it is rounded for those that read it, so that in a comparison the local error
     of a node is what it makes of rounded inputs and weights.
 
+    How near that is, measured on an NVIDIA H200 with ONNX Runtime 1.31.1 (2026-11-24, data/precision): single operators
+    (sums of up to 4,096 products among them) differ from their simulation by less than a fifth of the error that
+    rounding makes. Whole models have the error that was simulated within 2.5 dB (a small classifier with few outputs:
+    6 dB), in bf16 the very same values. Graph optimisations, which leave out or move roundings, change the error of
+    fp16 by up to 5 dB from what is simulated. Overflow happened where it was simulated, and the sets that the search
+    found held.
+
     Arguments, result and errors as for ``convert``; here inputs and outputs are float32 in any case.
     """
     return _model(model).apply(SimulatePrecision(to, keep=names(keep), keep_io=keep_io))
@@ -115,9 +122,9 @@ def nodes(model: Any, to: str) -> Any:
     """
     import pandas as pd
 
-    draft = Draft(_model(model).ir)
-    draft.types.know()
-    found = roles_of(draft, check_type(to, "look at the nodes"))
+    low = check_type(to, "look at the nodes")
+    with borrowed(_model(model)) as draft:
+        found = roles_of(draft, low)
     rows = [(node.name, node.op_type, role.kind, role.reason) for node, role in found.nodes.items()]
     return pd.DataFrame(rows, columns=["node", "op_type", "kind", "reason"]).set_index("node")
 

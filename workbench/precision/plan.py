@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -10,7 +11,9 @@ import onnx_ir as ir
 from ..edits.base import names
 from ..edits.bodies import bodies, nested
 from ..edits.draft import Draft
+from ..edits.history import version_of
 from ..errors import EditError
+from ..model import Model
 from .operators import LOW, Role, is_float, is_weight, role
 
 FULL = "float32"
@@ -63,6 +66,20 @@ class Plan:
         if found.kind == "moves":
             return self.dtype[node.outputs[found.outputs[0]]] if found.outputs else FULL
         return self.roles.low if node in self.low else FULL
+
+
+@contextlib.contextmanager
+def borrowed(model: Model) -> Iterator[Draft]:
+    """The graph of a model as a draft that knows its types; the steps that are taken on it are undone in the end."""
+    version = version_of(model)
+    version.graph()
+    draft = version.line.draft
+    draft.start()
+    draft.types.know()
+    try:
+        yield draft
+    finally:
+        draft.back()
 
 
 def check_type(to: str, what: str) -> str:

@@ -37,6 +37,7 @@ class Rewrite:
         self.cut: list[str] = []
         self.following: dict[ir.Node, ir.Node | None] = {}
         self.first: dict[ir.Graph, ir.Node | None] = {}
+        self.shapes = {v: draft.types.of(v) for names in draft.values.values() for v in names.values()}
 
     def run(self) -> None:
         """Take all steps."""
@@ -53,6 +54,26 @@ class Rewrite:
         lossy = set(self.plan.lossy)
         for value, dtype in list(self.plan.dtype.items()):
             self._value(value, dtype, value in lossy)
+        self.draft.afterwards.append(self._restore_shapes)
+
+    def _restore_shapes(self) -> None:
+        """State the shapes that were known: they do not depend on precision, but onnx does not infer all of them."""
+        changes = []
+        for value, before in self.shapes.items():
+            now = self.draft.types.of(value)
+            dtype, shape = ("", None) if now is None else from_type(now)
+            known = None if before is None else from_type(before)[1]
+            if not dtype or known is None or (shape is not None and len(shape) != len(known)):
+                continue  # what was stated before was not so
+            merged = (
+                known
+                if shape is None
+                else tuple(b if a is None else a for a, b in zip(shape, known, strict=True))
+            )
+            if merged != shape or (value.is_graph_output() and value.shape is None):
+                changes.append((value, now, make_type(dtype, merged)))
+        if changes:
+            self.draft.types.declare_all(changes)
 
     def _weight(self, graph: ir.Graph, value: ir.Value) -> None:
         uses = [(use, self.plan.wanted(*use)) for use in value.uses()]
@@ -123,6 +144,7 @@ class Rewrite:
             last = node.outputs[0]
             rounded = "rounded" if len(to) > 1 and dtype == FULL else dtype
             last.name = draft.free(graph, f"{name}_{rounded}")
+            self.shapes[last] = self.shapes[value]
             nodes.append(node)
         if port and main:
             last.name = name

@@ -17,14 +17,13 @@ import numpy as np
 from ..backends import Worker
 from ..compare import Comparison
 from ..compare.records import measured
-from ..edits.history import version_of
 from ..errors import CompareError
 from ..metrics import Measure
 from ..model import Model, load
 from ..model import proto as protos
 from ..model.save import large, spill
 from ..model.scopes import tensors
-from .plan import Plan, Roles, make, roles_of
+from .plan import Plan, Roles, borrowed, make, roles_of
 from .rewrite import Rewrite
 from .weights import Rounded
 
@@ -94,18 +93,11 @@ class Trials:
 
     @contextlib.contextmanager
     def _draft(self) -> Any:
-        """The model's graph as a draft, on which steps may be taken; they are undone afterwards."""
-        version = version_of(self.model)
-        version.graph()
-        draft = version.line.draft
-        draft.start()
-        draft.types.know()
-        try:
+        """See ``borrowed``; roles are found on the first call."""
+        with borrowed(self.model) as draft:
             if self._roles is None:
                 self._roles = roles_of(draft, self.low)
             yield draft
-        finally:
-            draft.back()
 
     @property
     def roles(self) -> Roles:

@@ -48,7 +48,8 @@ def profile(
     call: that is how its layers are joined to the model's nodes.
 
     Args:
-        model: a Model, or anything that `workbench.load` takes.
+        model: a Model, or anything that `workbench.load` takes; or an engine of `workbench.tensorrt.build` (see
+            `workbench.tensorrt.profile`; it runs on the GPU, whatever `backend` says).
         backend: name of the runtime.
         inputs: input data, see `workbench.inputs`; the first item is used for every run.
         shapes: values for symbolic dims or whole input shapes, for generated inputs.
@@ -66,6 +67,10 @@ def profile(
         ModelError, InputError: the model or its inputs are not usable.
         BackendError: the runtime refused the model, failed or died.
     """
+    if not isinstance(model, Model) and hasattr(model, "profiled"):  # an engine, of a later package
+        return model.profiled(
+            inputs, shapes=shapes, runs=runs, warmup=5 if warmup is None else warmup, seed=seed, timeout=timeout
+        )
     model = load(model) if not isinstance(model, Model) else model
     _check(model.name, backend, runs, warmup, threads, optimize)
     feed = _first(feeds(model, inputs, shapes=shapes, count=1, seed=seed), model.name)

@@ -13,13 +13,12 @@ from __future__ import annotations
 from .build import BuildResult
 from .check import Check, check
 from .diff import diff
-from .engine import Engine, build
+from .engine import Engine, build, load
 from .log import Log
 from .peaks import GPUS, Gpu, gpu
 from .profiles import OptimizationProfile
 from .rules import Finding
-
-load = Engine.load
+from .run import Runs, profile
 
 __all__ = [
     "GPUS",
@@ -30,9 +29,11 @@ __all__ = [
     "Gpu",
     "Log",
     "OptimizationProfile",
+    "Runs",
     "build",
     "check",
     "diff",
     "gpu",
     "load",
+    "profile",
 ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """What TensorRT-RTX 1.7 can be told to build for (``trt.ComputeCapability``)."""
 
+_HINT = ". workbench.tensorrt.check(model) looks for fixes"
 _ORIGIN = r"\[ONNX Layer: (.*?)(?: \| [^\]]*)?\]"
 """A node in a layer's metadata; for one in a body, the body and the node around it follow after a bar."""
 
@@ -79,6 +80,19 @@ class BuildResult:
         ]
         columns = ["layer", "type", "inputs", "outputs", "dtypes", "shapes", "nodes"]
         return pd.DataFrame(rows, columns=columns).set_index("layer")
+
+    def compared_with(self, reference: Any, inputs: Any = None, **options: Any) -> Any:
+        """What ``workbench.compare(reference, engine)`` calls; see `workbench.tensorrt.debug.compare`."""
+        from .debug import compare
+
+        return compare(reference, self, inputs, **options)
+
+    def profiled(self, inputs: Any = None, **options: Any) -> Any:
+        """What ``workbench.profile(engine)`` calls: the engine with the times of the first measurement of
+        `workbench.tensorrt.profile`."""
+        from .run import profile
+
+        return profile(self, inputs, **options).engine()
 
     def save(self, path: str | Path) -> Path:
         """Write the plan to a file, completely or not at all."""
@@ -254,7 +268,7 @@ def parse_error(
         f"node {error['node']!r} ({error['op_type']}): {short(error['reason'])}" for error in errors
     )
     return BuildError(
-        f"{worker.backend} cannot parse {model.name!r}: {listed}. workbench.tensorrt.check(model) looks for fixes",
+        f"{worker.backend} cannot parse {model.name!r}: {listed}{_HINT}",
         nodes=tuple(error["node"] for error in errors),
         reasons=tuple(error["reason"] for error in errors),
         log=log, backend=worker.backend, model=model.name, phase="parse",
@@ -266,7 +280,7 @@ def _builder_error(model: Model, worker: Worker, failure: str, log: Log) -> Buil
     nodes = tuple(dict.fromkeys(name for text in said for name in named(model, text)))
     where = f" (nodes: {', '.join(map(repr, nodes[:5]))})" if nodes else ""
     return BuildError(
-        f"{worker.backend} cannot build {model.name!r}{where}: {'; '.join(map(short, said))}",
+        f"{worker.backend} cannot build {model.name!r}{where}: {'; '.join(map(short, said))}{_HINT}",
         nodes=nodes, reasons=tuple(said), log=log, backend=worker.backend, model=model.name, phase="build",
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from ..backends import Worker
 from ..errors import EditError, NotInModelError
 from ..model import Model, load
 from .build import short, using
-from .rules import CHANGES_INPUTS, SEEN_BY_PARSER, Finding, findings
+from .rules import CHANGES_INPUTS, SEEN_BY_PARSER, SEEN_WITH_RTX, Finding, findings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,6 +117,13 @@ class Check:
         return "\n".join([*lines, *([f"  {self.unchecked}"] if self.unchecked else [])])
 
 
+def _judged(finding: Finding, library: str) -> Finding:
+    """What the builder of one library was seen to refuse is a warning for another."""
+    if finding.rule not in SEEN_WITH_RTX or library == "tensorrt_rtx":
+        return finding
+    return replace(finding, severity="warning", reason=f"{finding.reason} (seen with TensorRT-RTX 1.7)")
+
+
 def _offered(model: Model, finding: Finding) -> Finding:
     """With its edit only where that applies."""
     try:
@@ -174,6 +181,7 @@ def check(
         if node not in named
     ]
     found = [f if f in asked.applied else _offered(model, f) for f in found]
+    found = [_judged(finding, about["library"]) for finding in found]
     order = ("error", "warning", "cost")
     refused = asked.refused | {f.node: f.reason for f in found if f.rule in asked.confirmed}
     return Check(

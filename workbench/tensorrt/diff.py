@@ -90,6 +90,10 @@ def _rows(engine: Engine) -> list[Row]:
         row["signature"] = _signature(row, layer)
         row["depth"] = max((depth.get(name, 0) for name in row["inputs"]), default=0) + 1
         depth |= dict.fromkeys(row["outputs"], row["depth"])
+    hosts = {node for row in rows if row["joined"] not in (BEFORE, AFTER) for node in row["nodes"]}
+    for row in rows:
+        if row["joined"] in (BEFORE, AFTER) and not hosts.intersection(row["nodes"]):
+            row["joined"], row["origins"] = "a copy whose layer is not there", ()  # aligned by its name
     return rows
 
 
@@ -123,7 +127,7 @@ def _by_structure(sides: tuple[list[Row], list[Row]]) -> dict[str, int]:
     alike: tuple[dict, dict] = (defaultdict(list), defaultdict(list))
     for side, rows in enumerate(sides):
         for row in rows:
-            if row["joined"] not in (BEFORE, AFTER) and row["op_type"] not in COPIES:
+            if row["joined"] not in (BEFORE, AFTER):
                 alike[side][row["signature"]].append(row)
     matched: dict[str, int] = {}
     tokens: tuple[dict[str, str], dict[str, str]] = ({}, {})

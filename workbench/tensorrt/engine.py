@@ -23,6 +23,7 @@ from .build import build as build_plan
 from .info import Facts, facts, siblings
 from .layers import Layer
 from .peaks import Gpu, gpu
+from .plan import PLANS, inspected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +47,9 @@ class Engine(Profile):
         missing: what the files do not tell, in words.
         shape_profile: the optimisation profile whose copy of the layers is shown; `shape_profiles` are all.
         fused: False when these are the layers of the network before it was built (built without a GPU).
-        built: how it was built (`BuildResult`: plan, log, seconds, network ...), or None for an engine from files. Its
-            attributes are the engine's too: ``engine.plan``, ``engine.log``, ``engine.save(path)``.
+        built: how it was built (`BuildResult`: plan, log, seconds, network ...), or None for an engine from
+            files. Its attributes are the engine's too: ``engine.plan``, ``engine.log``,
+            ``engine.save(path)``.
         meta: ``runtime``, ``version``, ``gpu``, ``count`` (measured runs), ``statistic``, ``build``,
             ``device``, ``inference``: whatever the files tell.
     """
@@ -133,50 +135,9 @@ class Engine(Profile):
     # -- where it comes from --------------------------------------------------------------------------------
 
     @classmethod
-    def load(
-        cls,
-        layers_json: Any,
-        times_json: Any = None,
-        *,
-        metadata: Any = None,
-        model: Any = None,
-        gpu: str | Gpu | None = None,
-        name: str | None = None,
-        shape_profile: int = 0,
-    ) -> Engine:
-        """An engine from files that describe it; needs neither TensorRT nor a GPU.
-
-        Args:
-            layers_json: layer information: a path, JSON text or data, from ``trtexec --exportLayerInfo``
-                (with ``--profilingVerbosity=detailed``), ``IEngineInspector``, Polygraphy, or of TREx. For a
-                path that ends in ``.graph.json`` the files ``.profile.json``, ``.profile.metadata.json`` and
-                ``.build.metadata.json`` beside it are read too.
-            times_json: layer times, from ``trtexec --exportProfile`` (with ``--separateProfileRun``).
-            metadata: more files, a path or a list of paths: TREx's metadata, ``trtexec --exportTimes``.
-            model: the ONNX model, to check names against and to join what only tensors tell.
-            gpu: for the roofline: a name such as ``A100 80GB PCIe``, or a `Gpu` of your own; None: from the
-                metadata.
-            name: for display.
-            shape_profile: the optimisation profile to show, of an engine with several.
-
-        Raises:
-            EngineError: there is nothing to show in it. What is merely missing is a warning, and in
-                `missing`.
-        """
-        beside = siblings(layers_json)
-        times_json = beside.times if times_json is None else times_json
-        about = facts(beside.metadata if metadata is None else metadata)
-        made = cls(
-            layers.read(layers_json),
-            times.read(times_json) if times_json is not None else None,
-            name=name or beside.name,
-            model=model,
-            gpu=gpu,
-            about=about,
-            shape_profile=shape_profile,
-        )
-        made._warn()
-        return made
+    def load(cls, layers_json: Any, times_json: Any = None, **options: Any) -> Engine:
+        """An engine from files: `workbench.tensorrt.load`, whose arguments these are."""
+        return load(layers_json, times_json, **options)
 
     @classmethod
     def from_build(cls, built: BuildResult) -> Engine:
@@ -206,13 +167,6 @@ class Engine(Profile):
         made = type(self)(**(given | changed))
         made.built, made.meta = self.built, dict(self.meta)
         return made
-
-    def _warn(self) -> None:
-        if self.missing:
-            told = "; ".join(self.missing)
-            warnings.warn(
-                f"engine {self.model_name!r} is explored as far as its files go: {told}", stacklevel=3
-            )
 
     def __getattr__(self, name: str) -> Any:
         built = self.__dict__.get("built")
@@ -346,11 +300,6 @@ class Engine(Profile):
         """Share of the time in layers that are joined to ONNX nodes, 0 to 1; NaN without times."""
         return super().mapped if len(self.table) else math.nan
 
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of the weights that layers tell of."""
-        return int(self.layers["weight_bytes"].sum())
-
     # -- graph and figures ----------------------------------------------------------------------------------
 
     @cached_property
@@ -394,3 +343,54 @@ class Engine(Profile):
 
     def _top(self, n: int = 8) -> pd.DataFrame:
         return text.top(self, n)
+
+
+def load(
+    layers_json: Any,
+    times_json: Any = None,
+    *,
+    metadata: Any = None,
+    model: Any = None,
+    gpu: str | Gpu | None = None,
+    name: str | None = None,
+    shape_profile: int = 0,
+) -> Engine:
+    """An engine from files that describe it; needs neither TensorRT nor a GPU. From a plan (a serialised
+    engine) it needs
+    both: TensorRT deserialises a plan only with the version, and on the kind of GPU, that it was built for.
+
+    Args:
+        layers_json: layer information: a path, JSON text or data, from ``trtexec --exportLayerInfo`` (with
+            ``--profilingVerbosity=detailed``), ``IEngineInspector``, Polygraphy, or of TREx. For a path that
+            ends in ``.graph.json`` the files ``.profile.json``, ``.profile.metadata.json`` and
+            ``.build.metadata.json`` beside it are read too. Or a plan: bytes, or a path that ends in
+            ``.plan``, ``.engine`` or ``.trt``.
+        times_json: layer times, from ``trtexec --exportProfile`` (with ``--separateProfileRun``).
+        metadata: more files, a path or a list of paths: TREx's metadata, ``trtexec --exportTimes``.
+        model: the ONNX model, to check names against and to join what only tensors tell.
+        gpu: for the roofline: a name such as ``A100 80GB PCIe``, or a `Gpu` of your own; None: from the
+            metadata.
+        name: for display.
+        shape_profile: the optimisation profile to show, of an engine with several.
+
+    Raises:
+        EngineError: there is nothing to show in it. What is merely missing is a warning, and in
+            ``Engine.missing``.
+        BackendError: for a plan: TensorRT is not installed, or failed.
+    """
+    beside = siblings(layers_json)
+    plan = isinstance(layers_json, bytes) or str(layers_json).endswith(PLANS)
+    times_json = beside.times if times_json is None else times_json
+    made = Engine(
+        inspected(layers_json, name or beside.name) if plan else layers.read(layers_json),
+        times.read(times_json) if times_json is not None else None,
+        name=name or beside.name,
+        model=model,
+        gpu=gpu,
+        about=facts(beside.metadata if metadata is None else metadata),
+        shape_profile=shape_profile,
+    )
+    if made.missing:
+        told = "; ".join(made.missing)
+        warnings.warn(f"engine {made.model_name!r} is explored as far as its files go: {told}", stacklevel=2)
+    return made

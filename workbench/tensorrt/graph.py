@@ -69,9 +69,9 @@ def as_model(layers: Sequence[Layer], table: pd.DataFrame, bindings: Sequence[st
 
 
 def _value(tensor: Tensor, name: str) -> ir.Value:
-    dtype = getattr(ir.DataType, _TYPES.get(tensor.dtype, ""), None)
+    dtype = getattr(ir.DataType, _TYPES.get(tensor.dtype, "UNDEFINED"))
     shape = None if tensor.shape is None else ir.Shape([dim if dim >= 0 else None for dim in tensor.shape])
-    return ir.Value(name=name, shape=shape, type=None if dtype is None else ir.TensorType(dtype))
+    return ir.Value(name=name, shape=shape, type=ir.TensorType(dtype))
 
 
 def _notes(layer: Layer, table: pd.DataFrame) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ def siblings(source: Any) -> Beside:
     if not isinstance(source, str | os.PathLike) or str(source).lstrip()[:1] in ("{", "["):
         return Beside("engine")
     path = Path(source)
-    stem = path.name.removesuffix(".json").removesuffix(".graph")
+    stem = re.sub(r"(\.graph)?\.json$|\.(plan|engine|trt)$", "", path.name)
     if not path.name.endswith(".graph.json"):
         return Beside(stem)
 

@@ -191,7 +191,8 @@ def read(source: Any) -> Read:
             )
         data = [data]
     raw = data["Layers"] if isinstance(data, Mapping) else data
-    bindings = tuple(map(str, data.get("Bindings") or ())) if isinstance(data, Mapping) else ()
+    listed = data.get("Bindings") if isinstance(data, Mapping) else None
+    bindings = tuple(map(str, listed)) if isinstance(listed, list) else ()
     if raw and all(isinstance(entry, Mapping) and ("timeMs" in entry or "count" in entry) for entry in raw):
         raise EngineError(
             f"cannot read layers from {name}: these are times of layers; give them as times_json="

@@ -41,6 +41,7 @@ TYPES = frozenset(("float32", "float16", "bfloat16", "float64", "int64", "int32"
                    "float8_e4m3fn", "float4_e2m1fn"))  # fmt: skip
 """What tensors may be; uint8 only as an input or output of the model (measured with TensorRT-RTX 1.7)."""
 _NARROWED = {"uint8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64", "uint64": "int64"}
+_QUANTIZED = frozenset(("int4", "float8_e4m3fn", "float4_e2m1fn"))
 _RECURRENT = frozenset(("LSTM", "GRU", "RNN", "Loop", "Scan"))
 _BY_VALUE = frozenset(("NonZero", "NonMaxSuppression", "Unique", "Compress"))
 _PRODUCTS = frozenset(("Conv", "ConvTranspose", "MatMul", "Gemm"))
@@ -238,6 +239,10 @@ def casts(view: View) -> Iterator[Finding]:
             if to in _NARROWED and not out.is_graph_output():
                 edit = SetAttribute(node.name or "", "to", int(_number(_NARROWED[to])))
             yield _found("cast_type", "error", node, f"it casts to {to}, which TensorRT does not have", edit)
+        elif to in _QUANTIZED:
+            yield _found(
+                "cast_quantized", "error", node, f"TensorRT makes {to} by QuantizeLinear, not by Cast"
+            )
         elif to == view.dtype(node.inputs[0]) and not out.is_graph_output():
             constant = view.constant(node.inputs[0]) is not None
             edit = FoldNode(node.name or "") if constant else DeleteNodes((node.name or "",))
@@ -372,6 +377,8 @@ RULES: tuple[Rule, ...] = (
 
 SEEN_BY_PARSER = frozenset(("offset", "bias", "cast_type", "input_type"))
 """Rules whose findings are dropped where the parser accepts the node after all."""
+SEEN_WITH_RTX = frozenset(("branches", "bare_int8", "cast_quantized"))
+"""What the builder of TensorRT-RTX 1.7 refuses; other libraries have not been asked."""
 CHANGES_INPUTS = frozenset(("int64_input",))
 """Rules whose fix asks for other input data, and that `Check.fix` leaves out unless they are named."""
 

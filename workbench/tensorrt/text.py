@@ -38,12 +38,16 @@ def lines(engine: Engine) -> list[str]:
 
 def top(engine: Engine, n: int) -> pd.DataFrame:
     """The layers that take most time; without times the first ones."""
-    rows = (engine.table if len(engine.table) else engine.layers).sort_values("ms", ascending=False).head(n)
+    timed = len(engine.table) > 0
+    rows = engine.table.sort_values("ms", ascending=False).head(n) if timed else engine.layers.head(n)
     nodes = rows["nodes"].map(
         lambda names: ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
     )
-    return rows.assign(
+    shown = rows.assign(
         ms=rows["ms"].map("{:.4f}".format),
         share=rows["share"].map("{:.1%}".format),
         nodes=nodes.map(lambda names: names if len(names) <= 60 else names[:57] + "..."),
-    )[["ms", "share", "op_type", "precision", "bound", "nodes"]]
+    )
+    return shown[
+        ["ms", "share", "op_type", "math", "bound", "nodes"] if timed else ["op_type", "math", "nodes"]
+    ]

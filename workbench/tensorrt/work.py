@@ -130,10 +130,10 @@ def _weights(layer: Layer) -> int | None:
         if not isinstance(described, Mapping):
             continue
         dtype = parse_dtype(str(described.get("Type") or ""))
-        count = described.get("Count")
-        if count and dtype not in BITS:
+        count = described.get("Count") or 0
+        if not isinstance(count, int) or count < 0 or (count and dtype not in BITS):
             return None
-        total += -(-int(count or 0) * BITS.get(dtype, 0) // 8)
+        total += -(-count * BITS.get(dtype, 0) // 8)
     return total
 
 

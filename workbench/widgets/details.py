@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..edits.schema import choices
+from ..edits.words import choices
 from ..errors import NotInModelError
 from ..model import Model
 from ..model.scopes import scopes
@@ -32,13 +32,13 @@ def node(model: Model, name: str) -> dict[str, Any]:
     graph, found = find(model, name)
     schema = schema_of(model, graph, found)
     stated = schema.attributes if schema else {}
-    rows = [_row(found, attribute, stated.get(attribute.name)) for attribute in found.attributes.values()]
+    rows = [_row(attribute, schema) for attribute in found.attributes.values()]
     rows += [
         {
             "name": name,
             "value": _default(declared),
             "text": _default(declared, "") if declared.type.name in _PLAIN else None,
-            "choices": choices(found.op_type, name),
+            "choices": choices(schema, name) if declared.type.name == "STRING" else (),
             "type": declared.type.name.lower(),
             "doc": declared.description.strip(),
             "given": False,
@@ -63,12 +63,13 @@ def node(model: Model, name: str) -> dict[str, Any]:
 _PLAIN = ("INT", "FLOAT", "STRING", "INTS", "FLOATS", "STRINGS")
 
 
-def _row(found: ir.Node, attribute: ir.Attr, declared: onnx.defs.OpSchema.Attribute | None) -> dict[str, Any]:
+def _row(attribute: ir.Attr, schema: onnx.defs.OpSchema | None) -> dict[str, Any]:
+    declared = schema.attributes.get(attribute.name) if schema else None
     return {
         "name": attribute.name,
         "value": _value(attribute),
         "text": attribute_as_text(attribute),
-        "choices": choices(found.op_type, attribute.name),
+        "choices": choices(schema, attribute.name) if attribute.type == ir.AttributeType.STRING else (),
         "type": str(attribute.type.name).lower(),
         "doc": declared.description.strip() if declared else "",
         "given": True,

@@ -6,7 +6,7 @@
 // straight blocks, the longest path of the graph (the trunk) first, and blocks are moved towards their neighbours
 // until they rest; 6. route.ts gives heights, columns and the pieces of the edges. Iterative throughout, typed arrays,
 // no randomness.
-import { route, steps } from "./route";
+import { route, talls } from "./route";
 import { bounds, columnsOf } from "./wrap";
 
 export interface LevelInput {
@@ -40,6 +40,7 @@ export interface LevelOutput {
 export const PAD = 18; // around what is inside an opened node
 export const HEAD = 34; // room for its title
 const GAP = 22; // between nodes
+const MOST = 512; // neighbours that have a say in where a block goes
 export const LANE = 12; // between lanes
 
 export interface Work {
@@ -285,6 +286,7 @@ function sortLayer(g: Work, l: number, keys: Float64Array, key: (u: number) => n
   const { order, layerStart, pos } = g;
   const s = layerStart[l];
   const e = layerStart[l + 1];
+  if (e - s < 2) return;
   const free: number[] = [];
   const slots: number[] = [];
   for (let i = s; i < e; i++) {
@@ -309,6 +311,7 @@ function sortLayer(g: Work, l: number, keys: Float64Array, key: (u: number) => n
 function crossingsOf(g: Work, tree: Int32Array, ends: number[], l: number): number {
   const { order, layerStart, downStart, down, pos } = g;
   const size = layerStart[l + 2] - layerStart[l + 1];
+  if (size < 2 || layerStart[l + 1] - layerStart[l] < 2) return 0;
   let total = 0;
   let inserted = 0;
   for (let i = 1; i <= size; i++) tree[i] = 0;
@@ -466,7 +469,7 @@ function align(g: Work, straight: number, column: Int32Array): Int32Array {
 
 /** x of every vertex: blocks of aligned vertices, moved to the median of their neighbours as far as there is room. */
 function place(g: Work, straight: number, column: Int32Array): Float32Array {
-  const { v, order, layer, layerStart, pos, w, n, up, upStart, down, downStart } = g;
+  const { v, order, layer, w, n, up, upStart, down, downStart } = g;
   const below = align(g, straight, column);
   const block = new Int32Array(v).fill(-1);
   const starts: number[] = [];
@@ -483,21 +486,25 @@ function place(g: Work, straight: number, column: Int32Array): Float32Array {
   }
   const count = starts.length;
   starts.push(m);
-  const left = (u: number) => (pos[u] ? order[layerStart[layer[u]] + pos[u] - 1] : -1);
-  const right = (u: number) => {
-    const i = layerStart[layer[u]] + pos[u] + 1;
-    return i < layerStart[layer[u] + 1] ? order[i] : -1;
-  };
-  const gap = (a: number, b: number) => (w[a] + w[b]) / 2 + (a >= n && b >= n ? LANE : a >= n || b >= n ? 16 : GAP);
+  // neighbours in the layer, by block, and the distance to them
+  const left = new Int32Array(v).fill(-1);
+  const right = new Int32Array(v).fill(-1);
+  const gap = new Float64Array(v); // to the left one
+  for (let i = 1; i < v; i++) {
+    const [a, b] = [order[i - 1], order[i]];
+    if (layer[a] !== layer[b]) continue;
+    [right[a], left[b]] = [b, a];
+    gap[b] = (w[a] + w[b]) / 2 + (a >= n && b >= n ? LANE : a >= n || b >= n ? 16 : GAP);
+  }
   // topological order of the blocks, left to right
   const waits = new Int32Array(count);
-  for (let u = 0; u < v; u++) if (left(u) >= 0) waits[block[u]]++;
+  for (let u = 0; u < v; u++) if (left[u] >= 0) waits[block[u]]++;
   const topo = new Int32Array(count);
   let tail = 0;
   for (let b = 0; b < count; b++) if (!waits[b]) topo[tail++] = b;
   for (let head = 0; head < tail; head++)
     for (let i = starts[topo[head]]; i < starts[topo[head] + 1]; i++) {
-      const r = right(members[i]);
+      const r = right[members[i]];
       if (r >= 0 && !--waits[block[r]]) topo[tail++] = block[r];
     }
   if (tail < count) throw new Error("layout: aligned blocks cross");
@@ -509,8 +516,8 @@ function place(g: Work, straight: number, column: Int32Array): Float32Array {
       const b = topo[k];
       let x = wish[b];
       for (let i = starts[b]; i < starts[b + 1]; i++) {
-        const a = left(members[i]);
-        if (a >= 0) x = Math.max(x, lo[block[a]] + gap(a, members[i]));
+        const a = left[members[i]];
+        if (a >= 0) x = Math.max(x, lo[block[a]] + gap[members[i]]);
       }
       lo[b] = x === -Infinity ? 0 : x;
     }
@@ -518,8 +525,8 @@ function place(g: Work, straight: number, column: Int32Array): Float32Array {
       const b = topo[k];
       let x = wish[b] === -Infinity ? Infinity : wish[b];
       for (let i = starts[b]; i < starts[b + 1]; i++) {
-        const a = right(members[i]);
-        if (a >= 0) x = Math.min(x, hi[block[a]] - gap(members[i], a));
+        const a = right[members[i]];
+        if (a >= 0) x = Math.min(x, hi[block[a]] - gap[a]);
       }
       hi[b] = x === Infinity ? lo[b] : x;
     }
@@ -528,39 +535,49 @@ function place(g: Work, straight: number, column: Int32Array): Float32Array {
   const x = new Float64Array(count);
   // at first everything leans on the trunk: left of it to the right, right of it to the left
   for (let b = 0; b < count; b++) x[b] = lo[b];
-  const near: number[] = [];
+  const near = new Float64Array(MOST);
   const rounds = v < 4000 ? 40 : v < 60000 ? 14 : 8;
   for (let round = 0; round < rounds; round++) {
     for (let b = 0; b < count; b++) {
-      near.length = 0;
-      for (let i = starts[b]; i < starts[b + 1] && near.length < 400; i++) {
+      let m = 0;
+      const c = column[layer[members[starts[b]]]];
+      for (let i = starts[b]; i < starts[b + 1] && m < MOST; i++) {
         const u = members[i];
-        const c = column[layer[u]];
-        for (let k = upStart[u]; k < upStart[u + 1]; k++)
-          if (block[up[k]] !== b && column[layer[up[k]]] === c) near.push(x[block[up[k]]]);
-        for (let k = downStart[u]; k < downStart[u + 1]; k++)
-          if (block[down[k]] !== b && column[layer[down[k]]] === c) near.push(x[block[down[k]]]);
+        for (let k = upStart[u]; k < upStart[u + 1] && m < MOST; k++)
+          if (block[up[k]] !== b && column[layer[up[k]]] === c) near[m++] = x[block[up[k]]];
+        for (let k = downStart[u]; k < downStart[u + 1] && m < MOST; k++)
+          if (block[down[k]] !== b && column[layer[down[k]]] === c) near[m++] = x[block[down[k]]];
       }
-      wish[b] = near.length ? median(near) : x[b];
+      wish[b] = m ? median(near, m) : x[b];
     }
     pack();
     const step = round < rounds - 2 ? 0.7 : 1;
-    for (let b = 0; b < count; b++) x[b] += step * ((lo[b] + hi[b]) / 2 - x[b]);
+    let moved = 0;
+    for (let b = 0; b < count; b++) {
+      const by = step * ((lo[b] + hi[b]) / 2 - x[b]);
+      moved = Math.max(moved, Math.abs(by));
+      x[b] += by;
+    }
+    if (moved < 0.5) round = Math.max(round, rounds - 3); // at rest: the two full steps, and done
   }
   const out = new Float32Array(v);
   for (let u = 0; u < v; u++) out[u] = x[block[u]];
   return out;
 }
 
+/** Width that each layer needs at least. */
+function needs(g: Work): Float32Array {
+  const need = new Float32Array(g.layers);
+  for (let u = 0; u < g.v; u++) need[g.layer[u]] += g.w[u] + (u < g.n ? GAP : LANE);
+  return need;
+}
+
 /** Straight blocks that interlock make a drawing wide: then, in that column, fewer are kept straight. */
-function narrowest(g: Work, column: Int32Array): Float32Array {
+function narrowest(g: Work, column: Int32Array, needed: Float32Array): Float32Array {
   const best = place(g, 2, column);
   let [least, most] = bounds(g, best, column);
   const need = least.map(() => 0);
-  for (let l = 0, sum = 0; l < g.layers; l++, sum = 0) {
-    for (let i = g.layerStart[l]; i < g.layerStart[l + 1]; i++) sum += g.w[g.order[i]] + (g.order[i] < g.n ? GAP : LANE);
-    need[column[l]] = Math.max(need[column[l]], sum);
-  }
+  for (let l = 0; l < g.layers; l++) need[column[l]] = Math.max(need[column[l]], needed[l]);
   for (let straight = 1; straight >= 0 && least.some((x, c) => most[c] - x > 1.15 * need[c]); straight--) {
     const other = place(g, straight, column);
     const [low, high] = bounds(g, other, column);
@@ -571,10 +588,19 @@ function narrowest(g: Work, column: Int32Array): Float32Array {
   return best;
 }
 
-function median(list: number[]): number {
-  list.sort((a, b) => a - b);
-  const k = list.length >> 1;
-  return list.length & 1 ? list[k] : (list[k - 1] + list[k]) / 2;
+/** Of the first `count` numbers of a list, which are sorted. */
+function median(list: Float64Array, count: number): number {
+  if (count < 3) return count === 1 ? list[0] : (list[0] + list[1]) / 2;
+  if (count > 24) list.subarray(0, count).sort();
+  else
+    for (let i = 1; i < count; i++) {
+      const x = list[i];
+      let j = i - 1;
+      for (; j >= 0 && list[j] > x; j--) list[j + 1] = list[j];
+      list[j + 1] = x;
+    }
+  const k = count >> 1;
+  return count & 1 ? list[k] : (list[k - 1] + list[k]) / 2;
 }
 
 /** Tensors whose lanes would be too many (thousands of long ones): they are drawn as stubs. */
@@ -607,11 +633,8 @@ export function layout(input: LevelInput): LevelOutput {
   const g = expand(input, back, layer, rank, cut);
   initial(g, input.hint);
   const crossed = reduceCrossings(g, g.v < 6000 ? 32 : g.v < 60000 ? 8 : 4);
-  let column: Int32Array = new Int32Array(g.layers);
-  let vx = n ? narrowest(g, column) : new Float32Array(0);
-  if (input.columns && n) {
-    column = columnsOf(input, g, back, vx, steps(g, input.h, vx, column)[1]);
-    if (column[g.layers - 1]) vx = narrowest(g, column);
-  }
+  const need = needs(g);
+  const column = input.columns && n ? columnsOf(input, g, back, need, talls(g, input.h)) : new Int32Array(g.layers);
+  const vx = n ? narrowest(g, column, need) : new Float32Array(0);
   return route(input, g, back, cut, vx, crossed, column);
 }

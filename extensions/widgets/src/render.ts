@@ -16,29 +16,24 @@ export interface Camera {
   k: number; // pixels per unit
 }
 
-/** Which entries lie in which stretch of y. */
+/** Which entries lie in which stretch of y; `low` and `high` are their ends. */
 class Buckets {
   private start: Int32Array;
   private list: Int32Array;
   private stamp: Int32Array;
   private turn = 0;
 
-  constructor(count: number, height: number, private range: (i: number) => [number, number]) {
+  constructor(height: number, private low: Float32Array, private high: Float32Array) {
+    const count = low.length;
     const rows = Math.max(1, Math.ceil((height + 1) / BUCKET));
+    const row = (y: number) => Math.max(0, Math.min(rows - 1, Math.floor(y / BUCKET)));
     this.start = new Int32Array(rows + 1);
     this.stamp = new Int32Array(count);
-    const each = (act: (row: number, i: number) => void) => {
-      for (let i = 0; i < count; i++) {
-        const [a, b] = range(i);
-        const last = Math.min(rows - 1, Math.max(0, Math.floor(b / BUCKET)));
-        for (let r = Math.max(0, Math.min(rows - 1, Math.floor(a / BUCKET))); r <= last; r++) act(r, i);
-      }
-    };
-    each((row) => this.start[row + 1]++);
+    for (let i = 0; i < count; i++) for (let r = row(low[i]), last = row(high[i]); r <= last; r++) this.start[r + 1]++;
     for (let r = 0; r < rows; r++) this.start[r + 1] += this.start[r];
     const at = this.start.slice();
     this.list = new Int32Array(this.start[rows]);
-    each((row, i) => (this.list[at[row]++] = i));
+    for (let i = 0; i < count; i++) for (let r = row(low[i]), last = row(high[i]); r <= last; r++) this.list[at[r]++] = i;
   }
 
   each(y0: number, y1: number, act: (i: number) => void) {
@@ -50,8 +45,7 @@ class Buckets {
       const i = this.list[k];
       if (this.stamp[i] === this.turn) continue;
       this.stamp[i] = this.turn;
-      const [a, b] = this.range(i);
-      if (a <= y1 && b >= y0) act(i);
+      if (this.low[i] <= y1 && this.high[i] >= y0) act(i);
     }
   }
 }
@@ -85,11 +79,14 @@ export class Renderer {
     this.scene = scene;
     const { y, h, pieces: p, kind } = scene;
     this.marked = new Uint8Array(kind.length);
-    this.items = new Buckets(kind.length, scene.height, (i) => [y[i], y[i] + h[i]]);
-    this.edges = new Buckets(p.length / 4, scene.height, (i) => {
-      const [a, b] = [p[4 * i + 1], p[4 * i + 3]];
-      return a < b ? [a, b] : [b, a];
-    });
+    this.items = new Buckets(scene.height, y, y.map((top, i) => top + h[i]));
+    const low = new Float32Array(p.length / 4);
+    const high = new Float32Array(p.length / 4);
+    for (let i = 0; i < low.length; i++) {
+      low[i] = Math.min(p[4 * i + 1], p[4 * i + 3]);
+      high[i] = Math.max(p[4 * i + 1], p[4 * i + 3]);
+    }
+    this.edges = new Buckets(scene.height, low, high);
     this.open = [...scene.levels.entries()]
       .flatMap(([l, level]) => level.inside.map(([item]) => scene.parts[l].first + item))
       .sort((a, b) => scene.level[b] - scene.level[a]);

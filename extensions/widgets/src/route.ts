@@ -4,15 +4,20 @@ import { bounds, GUTTER } from "./wrap";
 
 const RISE = 40; // between layers
 
-/** Height of each layer with the room below it: more where edges run far to the side. */
-export function steps(g: Work, h: Float32Array, vx: Float32Array, column: Int32Array): [Float32Array, Float32Array] {
+/** Height of each layer with the room below it. */
+export function talls(g: Work, h: Float32Array): Float32Array {
   const tall = new Float32Array(g.layers);
+  for (let u = 0; u < g.n; u++) tall[g.layer[u]] = Math.max(tall[g.layer[u]], h[u] + RISE);
+  return tall;
+}
+
+/** The same, with more room where edges run far to the side. */
+function steps(g: Work, tall: Float32Array, vx: Float32Array, column: Int32Array): Float32Array {
   const reach = new Float32Array(g.layers);
-  for (let u = 0; u < g.n; u++) tall[g.layer[u]] = Math.max(tall[g.layer[u]], h[u]);
   for (let u = 0; u < g.v; u++)
     for (let k = g.downStart[u]; k < g.downStart[u + 1]; k++)
       if (column[g.layer[u]] === column[g.layer[g.down[k]]]) reach[g.layer[u]] = Math.max(reach[g.layer[u]], Math.abs(vx[u] - vx[g.down[k]]));
-  return [tall, tall.map((height, l) => height + RISE + Math.min(80, reach[l] * 0.06))];
+  return tall.map((height, l) => height + Math.min(80, reach[l] * 0.06));
 }
 
 /** The tensors that go on from each column to the next, the rightmost first: their turns then do not cross. */
@@ -38,7 +43,8 @@ export function route(
   column: Int32Array,
 ): LevelOutput {
   const { n, w, h, src, start, dst } = input;
-  const [tall, step] = steps(g, h, vx, column);
+  const tall = talls(g, h);
+  const step = steps(g, tall, vx, column);
   const ends: number[] = []; // the last layer of each column but the last
   for (let l = 0; l + 1 < g.layers; l++) if (column[l] !== column[l + 1]) ends.push(l);
   const slots = turns(input, g, back, cut, vx, ends);
@@ -56,7 +62,7 @@ export function route(
   const rim = ends.length ? GUTTER / 2 + LANE * Math.max(...most) : 0;
   const top = new Float32Array(g.layers);
   for (let l = 0; l < g.layers; l++) top[l] = l && column[l] === column[l - 1] ? top[l - 1] + step[l - 1] : rim;
-  const bottom = (l: number) => top[l] + tall[l];
+  const bottom = (l: number) => top[l] + tall[l] - RISE;
   const y = new Float32Array(n);
   const columns = new Int32Array(n);
   for (let u = 0; u < n; u++) [y[u], columns[u]] = [top[g.layer[u]], column[g.layer[u]]];
@@ -73,73 +79,72 @@ export function route(
     const half = Math.max(0, w[u] / 2 - 10);
     return Math.max(vx[u] - half, Math.min(vx[u] + half, x));
   };
-  for (let t = 0; t < src.length; t++) {
-    const u = src[t];
-    const base = g.layer[u] + 1;
-    const low = y[u] + h[u];
-    const f = g.first[t];
-    let turned = -1; // the last column whose end this tensor has gone around
-    /** From the end of the column that layer l closes to a place in the next one. */
-    const turn = (l: number, x1: number, y1: number, end: number) => {
-      const c = column[l];
-      const k = slots[c].get(t)!;
-      const gx = shift[c] + right[c] + GUTTER / 2 + LANE * k;
-      const high = rim - GUTTER / 4 - LANE * (most[c] - 1 - k);
-      if (turned !== c) {
-        const [x0, y0] = l < base ? [vx[u], low] : [vx[f + l - base], bottom(l)];
-        const deep = bottom(l) + GUTTER / 4 + LANE * k;
-        piece(x0, y0, x0, deep, -1);
-        piece(x0, deep, gx, deep, -1);
-        piece(gx, deep, gx, high, -1);
-        height = Math.max(height, deep);
-        turned = c;
+  const closes = (l: number) => l + 1 < g.layers && column[l] !== column[l + 1];
+  // of the tensor at hand
+  let [t, u, base, low, f, turned, next] = [0, 0, 0, 0, 0, -1, 0];
+  const ahead: number[] = []; // its edges, by the layers that they lead to
+  /** From the end of the column that layer l closes to a place in the next one. */
+  const turn = (l: number, x1: number, y1: number, end: number) => {
+    const c = column[l];
+    const k = slots[c].get(t)!;
+    const gx = shift[c] + right[c] + GUTTER / 2 + LANE * k;
+    const high = rim - GUTTER / 4 - LANE * (most[c] - 1 - k);
+    if (turned !== c) {
+      const [x0, y0] = l < base ? [vx[u], low] : [vx[f + l - base], bottom(l)];
+      const deep = bottom(l) + GUTTER / 4 + LANE * k;
+      piece(x0, y0, x0, deep, -1);
+      piece(x0, deep, gx, deep, -1);
+      piece(gx, deep, gx, high, -1);
+      height = Math.max(height, deep);
+      turned = c;
+    }
+    piece(gx, high, x1, high, -1);
+    piece(x1, high, x1, y1, end);
+  };
+  /** Consumers in layer l, which is the next that has any. */
+  const into = (l: number) => {
+    for (; next < ahead.length && g.layer[dst[ahead[next]]] === l; next++) {
+      const e = ahead[next];
+      const to = dst[e];
+      if (closes(l - 1)) turn(l - 1, vx[to], y[to], e);
+      else if (l === base || f < 0) {
+        const tx = port(to, vx[u]);
+        piece(port(u, tx), low, tx, y[to], e);
+      } else {
+        const d = f + l - 1 - base;
+        piece(vx[d], bottom(l - 1), port(to, vx[d]), y[to], e);
       }
-      piece(gx, high, x1, high, -1);
-      piece(x1, high, x1, y1, end);
-    };
-    const closes = (l: number) => l + 1 < g.layers && column[l] !== column[l + 1];
-    const ahead: number[] = [];
+    }
+  };
+  for (; t < src.length; t++) {
+    u = src[t];
+    [base, low, f, turned, next] = [g.layer[u] + 1, y[u] + h[u], g.first[t], -1, 0];
+    ahead.length = 0;
     if (!cut[t]) for (let e = start[t]; e < start[t + 1]; e++) if (!back[e]) ahead.push(e);
-    ahead.sort((a, b) => g.layer[dst[a]] - g.layer[dst[b]]);
-    let next = 0;
-    /** Consumers in layer l, which is the next that has any. */
-    const into = (l: number) => {
-      for (; next < ahead.length && g.layer[dst[ahead[next]]] === l; next++) {
-        const e = ahead[next];
-        const to = dst[e];
-        if (closes(l - 1)) turn(l - 1, vx[to], y[to], e);
-        else if (l === base || f < 0) {
-          const tx = port(to, vx[u]);
-          piece(port(u, tx), low, tx, y[to], e);
-        } else {
-          const d = f + l - 1 - base;
-          piece(vx[d], bottom(l - 1), port(to, vx[d]), y[to], e);
-        }
-      }
-    };
+    if (ahead.length > 1) ahead.sort((a, b) => g.layer[dst[a]] - g.layer[dst[b]]);
     if (f >= 0) {
       if (closes(base - 1)) turn(base - 1, vx[f], top[base], -1);
       else piece(port(u, vx[f]), low, vx[f], top[base], -1);
       into(base);
       for (let l = base, from = base; l <= g.last[t]; l++) {
         const d = f + l - base;
-        if (l < g.last[t] && vx[d + 1] === vx[d] && !closes(l)) {
-          into(l + 1);
-          continue;
-        }
-        piece(vx[d], top[from], vx[d], bottom(l), -1);
-        if (l < g.last[t]) {
-          if (closes(l)) turn(l, vx[d + 1], top[l + 1], -1);
-          else piece(vx[d], bottom(l), vx[d + 1], top[l + 1], -1);
+        if (l === g.last[t] || vx[d + 1] !== vx[d] || closes(l)) {
+          piece(vx[d], top[from], vx[d], bottom(l), -1);
+          if (l < g.last[t]) {
+            if (closes(l)) turn(l, vx[d + 1], top[l + 1], -1);
+            else piece(vx[d], bottom(l), vx[d + 1], top[l + 1], -1);
+          }
+          from = l + 1;
         }
         into(l + 1);
-        from = l + 1;
       }
     } else into(base);
     for (let e = start[t]; e < start[t + 1]; e++) {
       const to = dst[e];
-      if (!back[e] && !(cut[t] && g.layer[to] > base)) {
-        if (cut[t]) piece(port(u, port(to, vx[u])), low, port(to, vx[u]), y[to], e);
+      if (!back[e] && !cut[t]) continue;
+      if (!back[e] && g.layer[to] === base && !closes(base - 1)) {
+        const tx = port(to, vx[u]);
+        piece(port(u, tx), low, tx, y[to], e);
         continue;
       }
       const px = port(u, vx[to]);

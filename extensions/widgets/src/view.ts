@@ -124,7 +124,9 @@ export class View {
 
   private async start() {
     this.state = this.host.state();
-    this.data = new Data(unpack(await this.host.load()));
+    const columns = await this.host.load();
+    if (columns.byteLength > 200_000) this.begin(); // it starts while the page reads
+    this.data = new Data(unpack(columns));
     this.scene = await this.arrange(this.data);
     this.renderer = new Renderer(this.canvas, this.scene, this.theme);
     this.map = new Minimap(this.mini, this.renderer, (x, y) => this.aim({ x, y, k: this.renderer.camera.k }, true));
@@ -206,28 +208,34 @@ export class View {
     return scene;
   }
 
-  private placeAside(scene: Scene): Promise<Placed> {
-    if (!this.worker) {
-      try {
-        this.worker = new Worker(layoutUrl());
-      } catch {
-        return placeHere(scene.levels); // a page whose policy forbids workers
-      }
-      this.worker.onmessage = ({ data }) => {
-        const job = this.jobs.get(data.id);
-        this.jobs.delete(data.id);
-        if (data.error) job?.failed(new Error(data.error));
-        else job?.done(data.placed);
-      };
-      this.worker.onerror = () => {
-        for (const job of this.jobs.values()) job.failed(new Error("the layout worker could not start"));
-        this.jobs.clear();
-      };
+  /** The worker; undefined on a page whose policy forbids it. */
+  private begin(): Worker | undefined {
+    if (this.worker) return this.worker;
+    try {
+      this.worker = new Worker(layoutUrl());
+    } catch {
+      return undefined;
     }
+    this.worker.onmessage = ({ data }) => {
+      const job = this.jobs.get(data.id);
+      this.jobs.delete(data.id);
+      if (data.error) job?.failed(new Error(data.error));
+      else job?.done(data.placed);
+    };
+    this.worker.onerror = () => {
+      for (const job of this.jobs.values()) job.failed(new Error("the layout worker could not start"));
+      this.jobs.clear();
+    };
+    return this.worker;
+  }
+
+  private placeAside(scene: Scene): Promise<Placed> {
+    const worker = this.begin();
+    if (!worker) return placeHere(scene.levels);
     const id = ++this.job;
     return new Promise((done, failed) => {
       this.jobs.set(id, { done, failed });
-      this.worker!.postMessage({ id, levels: scene.levels });
+      worker.postMessage({ id, levels: scene.levels });
     });
   }
 

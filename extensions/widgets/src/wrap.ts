@@ -19,18 +19,16 @@ export function bounds(g: Work, vx: Float32Array, column: Int32Array): [Float32A
   return [least, most];
 }
 
-/** How large all of it can be drawn in a usual view. */
-function scale(g: Work, vx: Float32Array, step: Float32Array, column: Int32Array): number {
-  const [least, most] = bounds(g, vx, column);
-  let wide = 0;
-  least.forEach((x, c) => (wide += most[c] - x + GUTTER + LANE));
-  return Math.min(WIDE / wide, HIGH / Math.max(...heights(step, column)));
-}
-
-function heights(step: Float32Array, column: Int32Array): Float32Array {
-  const high = new Float32Array(column[column.length - 1] + 1);
-  for (let l = 0; l < step.length; l++) high[column[l]] += step[l];
-  return high;
+/** About how large all of it can be drawn in a usual view. */
+function scale(need: Float32Array, step: Float32Array, column: Int32Array): number {
+  const wide = new Float32Array(column[column.length - 1] + 1);
+  const high = new Float32Array(wide.length);
+  for (let l = 0; l < step.length; l++) {
+    high[column[l]] += step[l];
+    wide[column[l]] = Math.max(wide[column[l]], need[l]);
+  }
+  const most = high.reduce((a, b) => Math.max(a, b), 0);
+  return Math.min(WIDE / wide.reduce((sum, w) => sum + w + GUTTER + LANE, 0), HIGH / most);
 }
 
 /** Of each layer, how many modules go on around its end: of its item on the longest path and of that of the next. */
@@ -70,7 +68,7 @@ function broken(step: Float32Array, crossing: Int32Array, tall: number): Int32Ar
 }
 
 /** The column of each layer. */
-export function columnsOf(input: LevelInput, g: Work, back: Uint8Array, vx: Float32Array, step: Float32Array): Int32Array {
+export function columnsOf(input: LevelInput, g: Work, back: Uint8Array, need: Float32Array, step: Float32Array): Int32Array {
   const one = new Int32Array(g.layers);
   const height = step.reduce((sum, s) => sum + s, 0);
   if (height < TALL) return one;
@@ -86,19 +84,18 @@ export function columnsOf(input: LevelInput, g: Work, back: Uint8Array, vx: Floa
   const depth = depths(input, g);
   depth.forEach((modules, l) => (crossing[l] += 2 * modules));
   let best: Int32Array = one;
-  let most = scale(g, vx, step, one);
-  const whole = bounds(g, vx, one);
-  const guess = Math.sqrt((WIDE / HIGH) * height / (whole[1][0] - whole[0][0] + GUTTER));
+  let most = scale(need, step, one);
+  const guess = Math.sqrt(((WIDE / HIGH) * height) / (need.reduce((a, b) => Math.max(a, b), 0) + GUTTER));
   for (const part of [0.6, 0.75, 0.9, 1, 1.15, 1.35, 1.6, 2, 2.5, 3.2]) {
     const column = broken(step, crossing, height / Math.max(1, guess * part));
     // a break inside a module is worth a somewhat smaller picture
     const inside = depth.reduce((sum, modules, l) => sum + Number(modules > 0 && l + 1 < g.layers && column[l] !== column[l + 1]), 0);
-    const size = scale(g, vx, step, column) * (1 - (0.25 * inside) / Math.max(1, column[g.layers - 1]));
+    const size = scale(need, step, column) * (1 - (0.25 * inside) / Math.max(1, column[g.layers - 1]));
     if (size > 1.02 * most) [best, most] = [column, size];
   }
   const old = earlier(input, g);
   // what is there stays as long as it is not much smaller than it could be
-  return old && scale(g, vx, step, old) > 0.6 * most ? old : best;
+  return old && scale(need, step, old) > 0.6 * most ? old : best;
 }
 
 /** The columns that the items were in; undefined for one or none. */

@@ -2,7 +2,7 @@
 
 They are one API under two names. The process imports the one that is asked for, or that is installed, and lets
 ``import tensorrt`` give it, so that the files of this package (the sole importers of TensorRT) are checked against
-TensorRT's type stubs. `building` parses and builds, which needs no GPU with TensorRT-RTX.
+TensorRT's type stubs. `building` parses and builds, which needs no GPU with TensorRT-RTX; `running` needs one.
 
 Precision is what the model says: networks are strongly typed; only TF32 can be turned off.
 """
@@ -14,6 +14,8 @@ import os
 import sys
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from . import gpu
 
@@ -54,12 +56,45 @@ class Runtime:
         with self.log.to(events):
             return building.support(model)
 
+    def inspect(self, plan: bytes, events: str = "") -> str | None:
+        """See `building.inspect`."""
+        from . import building
+
+        with self.log.to(events):
+            return building.inspect(plan)
+
     def build(self, model: bytes, settings: Mapping[str, Any], events: str = "") -> dict[str, Any]:
         """See `building.build`."""
         from . import building
 
         with self.log.to(events):
             return building.build(model, settings, self.log)
+
+    def load(self, model: bytes) -> Any:
+        """An engine (a serialised plan), ready to run. See `running.Engine`."""
+        from . import running
+
+        return running.Engine(model)
+
+    def describe(self, loaded: Any) -> dict[str, Any]:
+        """Inputs and outputs of a loaded engine: (name, dtype, shape), -1 for a dynamic dim."""
+        return loaded.describe()
+
+    def run(
+        self,
+        loaded: Any,
+        feeds: dict[str, np.ndarray],
+        outputs: list[str] | None,
+        place: Any,
+        expected: dict[str, tuple[int, ...]] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """One run; the engine's outputs as arrays."""
+        results = loaded.run(feeds)
+        return {name: results[name] for name in (outputs or results)}
+
+    def profile(self, loaded: Any, feeds: dict[str, np.ndarray], **options: Any) -> Any:
+        """See `running.Engine.work`."""
+        return loaded.work(feeds, **options)
 
 
 def find(library: str | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import workbench as wb
 
-FOLDER = Path(__file__).resolve().parents[2] / "data" / "engines"
+FOLDER = Path(__file__).resolve().parents[1] / "data" / "engines"
 
 
 def path(variant: str) -> Path:

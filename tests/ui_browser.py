@@ -49,15 +49,15 @@ def program() -> str:
 
 
 @contextmanager
-def browser() -> Iterator:
-    """A running browser."""
+def browser(*flags: str) -> Iterator:
+    """A running browser, with further flags."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         missing("no Playwright: pip install playwright")
     path = program()
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        running = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
         try:
             yield running
         finally:

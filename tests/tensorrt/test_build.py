@@ -16,7 +16,14 @@ from small_engines import mlp
 
 import workbench as wb
 from workbench.backends import Worker
-from workbench.errors import BackendCrashed, BackendNotInstalled, BuildError, InputError
+from workbench.errors import (
+    BackendCrashed,
+    BackendError,
+    BackendNotInstalled,
+    BackendTimeout,
+    BuildError,
+    InputError,
+)
 from workbench.tensorrt import cache
 from workbench.tensorrt.build import build
 from workbench.tensorrt.log import Log, Progress
@@ -187,6 +194,14 @@ def test_two_processes_want_the_same_engine(rtx):
     assert made[0].plan == made[1].plan
 
 
+def test_a_folder_that_cannot_be_written_is_named(rtx, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(BackendError, match=r"cannot use the cache of engines in .*/file/.*give cache=False"):
+        built(rtx, mlp())
+    assert built(rtx, mlp(), cache=False).plan
+
+
 # --- options
 
 
@@ -320,6 +335,17 @@ def test_an_abort_in_the_library_is_an_error_with_the_end_of_the_log(real_model,
 
         monkeypatch.setattr(Progress, "take", abort)
         with pytest.raises(
-            BackendCrashed, match=r"tensorrt died \(.*SIGABRT.*\) in phase build.*The log ends with: \w+: "
+            BackendCrashed,
+            match=r"tensorrt died \(.*SIGABRT.*\) in phase build of model 'light_densenet121'.*The log ends with: ",
+        ):
+            build(real_model("light_densenet121"), worker=worker, progress=False, cache=False)
+
+
+def test_a_build_that_takes_too_long_is_ended_and_says_how_far_it_came(real_model):
+    with Worker("tensorrt", timeout=30) as worker:
+        worker.version  # noqa: B018
+        worker.timeout = 1
+        with pytest.raises(
+            BackendTimeout, match=r"no answer within 1 s .*'light_densenet121'.*The log ends with: "
         ):
             build(real_model("light_densenet121"), worker=worker, progress=False, cache=False)

@@ -136,9 +136,12 @@ class Worker:
         """Most bytes of arrays that were shared at a time."""
         return self._feeds.peak + self._wait(self._send("peak", (), "wait", ""))
 
-    def call(self, name: str, *, phase: str = "run", **options: Any) -> Any:
-        """Call a function of the runtime's module in the worker and return its (picklable) result."""
-        return self._wait(self._send("call", (name, options), phase, name))
+    def call(self, name: str, *, phase: str = "run", label: str = "", **options: Any) -> Any:
+        """Call a function of the runtime's module in the worker and return its (picklable) result.
+
+        `label` names the model in errors.
+        """
+        return self._wait(self._send("call", (name, options), phase, label or name))
 
     def close(self) -> None:
         """End the process. Closing twice is fine."""

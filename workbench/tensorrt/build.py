@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backends import Worker
-from ..errors import BackendCrashed, BuildError, InputError
+from ..errors import BackendCrashed, BackendTimeout, BuildError, InputError
 from ..model import Model, load
 from . import cache as store
 from .log import Follower, Log, following
@@ -232,7 +232,9 @@ def _build(
     """(what to keep of it, plan)."""
     with following(model.name, progress) as events, _ending_with(events):
         data = model.to_proto().SerializeToString()
-        built = worker.call("build", phase="build", model=data, settings=settings, events=str(events.path))
+        built = worker.call(
+            "build", phase="build", label=model.name, model=data, settings=settings, events=str(events.path)
+        )
     log = events.log
     if built["errors"]:
         raise parse_error(model, worker, built["errors"], log)
@@ -246,15 +248,15 @@ def _build(
 
 @contextlib.contextmanager
 def _ending_with(events: Follower) -> Iterator[None]:
-    """A crash says what the library logged last, which is still there."""
+    """What ended the library says what it logged last, which is still there."""
     try:
         yield
-    except BackendCrashed as error:
+    except (BackendCrashed, BackendTimeout) as error:
         events.end()
         last = [f"{severity}: {message}" for _, severity, message in events.log.records[-5:]]
         if not last:
             raise
-        raise BackendCrashed(
+        raise type(error)(
             f"{error}. The log ends with: {' | '.join(last)}",
             backend=error.backend, model=error.model, phase=error.phase,
         ) from error  # fmt: skip

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import BackendError
 from ..model.atomic import writing as writing
 
 FORMAT = 1
@@ -47,8 +48,16 @@ class Entry:
     def locked(self) -> Iterator[None]:
         """Alone among all processes: waits for the one that has this entry's lock. The system frees it when its
         holder ends, however that happens."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.with_suffix(".lock"), "w") as file:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(self.path.with_suffix(".lock"), "w")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise BackendError(
+                f"cannot use the cache of engines in {self.path.parent}: {error}; set XDG_CACHE_HOME to a folder that "
+                "can be written, or give cache=False",
+                backend="tensorrt", phase="build",
+            ) from error  # fmt: skip
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -67,7 +76,6 @@ class Entry:
         """Put an engine there."""
         text = json.dumps(about).encode()
         checksum = zlib.crc32(plan, zlib.crc32(text))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with writing(self.path) as out:
             out.write(_HEAD.pack(_MAGIC, len(text), len(plan), checksum) + text)
             out.write(plan)

@@ -70,7 +70,8 @@ class Check:
         return pd.DataFrame(rows, columns=["node", "op_type", "supported", "reason"]).set_index("node")
 
     def fix(self, rules: Sequence[str] | None = None) -> Model:
-        """The model with every finding's edit applied, until none is left that has one.
+        """The model with every finding's edit applied, until none is left that has one. It computes what it did; where
+        a branch of an If was taken (rule ``branches``), for inputs like those that the finding names.
 
         Args:
             rules: only findings of these rules; None: of all but those that ask for other input data
@@ -207,7 +208,7 @@ class _Asked:
         scratch, main = self.model, {node.name or "": node.op_type for node in self.model.ir.graph}
         for _ in range(_ROUNDS):
             data = scratch.to_proto().SerializeToString()
-            said = self.worker.call("support", phase="parse", model=data)
+            said = self.worker.call("support", phase="parse", label=self.model.name, model=data)
             if said["supported"]:
                 return
             gone = []

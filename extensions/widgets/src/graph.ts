@@ -170,6 +170,10 @@ class Kernel implements Host {
     });
   }
 
+  see(svg: string) {
+    if (!this.gone) this.model.send({ visible: svg });
+  }
+
   dispose() {
     if (!this.gone) this.model.send({ bye: this.own });
     for (const end of this.ends) end();
@@ -206,6 +210,7 @@ export default {
   render({ model, el }: { model: Model; el: HTMLElement }) {
     const host = new Kernel(model);
     const view = new View(el, host);
+    view.root.dataset.still = model.get("_still") as string; // which hides the picture that stands for it
     const height = host.state().height;
     if (height) view.root.style.height = height;
     return () => {

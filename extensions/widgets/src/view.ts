@@ -189,6 +189,7 @@ export class View {
   }
 
   dispose() {
+    clearTimeout(this.settled);
     cancelAnimationFrame(this.frame);
     this.live.dispose();
     this.worker?.terminate();
@@ -458,6 +459,14 @@ export class View {
     this.renderer.draw();
     this.map.draw(this.theme);
     this.status();
+    clearTimeout(this.settled);
+    if (this.host.see) this.settled = window.setTimeout(() => this.showKernel(), 700);
+  }
+
+  private settled = 0;
+  /** Gives the kernel the picture when it rests, for to_svg. */
+  private showKernel() {
+    if (this.renderer.drawn <= 4000 && this.root.isConnected) this.host.see!(this.renderer.svg(`Graph of ${short(this.data.head.name, 80)}`));
   }
 
   private lastStatus = "";

@@ -49,15 +49,15 @@ def program() -> str:
 
 
 @contextmanager
-def browser() -> Iterator:
-    """A running browser."""
+def browser(*flags: str) -> Iterator:
+    """A running browser, with further flags."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         missing("no Playwright: pip install playwright")
     path = program()
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        running = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
         try:
             yield running
         finally:
@@ -79,6 +79,9 @@ def lab(folder: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
     news = {"fetchNews": "false", "checkForUpdates": False}
     (settings / "notification.jupyterlab-settings").write_text(json.dumps(news))
     (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
+    tracker = folder / ".settings" / "@jupyterlab" / "notebook-extension"
+    tracker.mkdir(parents=True, exist_ok=True)  # cells out of sight stay in the page
+    (tracker / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
     environment = {
         **os.environ,
         "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),

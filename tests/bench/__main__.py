@@ -9,17 +9,19 @@ what one edit costs beside GraphSurgeon.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import contestants, edits, light, overhead, precision
+from tests.bench import contestants, edits, light, overhead, precision, view
 
 ROOT = Path(__file__).resolve().parents[2]
 MB = 1e6
@@ -194,10 +196,20 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--polygraphy-on", nargs="+", default=["changed"], choices=["same", "changed"])
     parser.add_argument("--skip-overheads", action="store_true")
+    parser.add_argument("--skip-view", action="store_true", help="without the graph view, which needs a browser")
     options = parser.parse_args(arguments)
     if options.quick:
         options.contestants = [name for name in options.contestants if not name.startswith("Polygraphy")]
     return options
+
+
+def browser_there() -> bool:
+    """Whether a browser can be run; says so if not."""
+    missing = [name for name in ("jupyterlab", "playwright") if importlib.util.find_spec(name) is None]
+    missing += [] if any(map(shutil.which, view.ui_browser.PROGRAMS)) else ["chromium"]
+    if missing:
+        print(f"\nThe graph view is not measured: {', '.join(missing)} not installed")
+    return not missing
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -219,6 +231,9 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n" + edits.text(found["edits"]), flush=True)
             found["precision"] = precision.run()
             print("\n" + precision.text(found["precision"]))
+    if not options.skip_view and browser_there():
+        print("\nThe graph view beside Netron, in a browser", flush=True)
+        found["view"] = view.run([1000, 5000, 10000, 50000], [] if options.quick else [1000, 10000])
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1))
     return 0

@@ -48,7 +48,9 @@ def run(model: Model | onnx.ModelProto) -> list[np.ndarray]:
     rng, feeds = np.random.default_rng(1), {}
     for item in session.get_inputs():
         shape = [dim if isinstance(dim, int) else 2 for dim in item.shape]
-        if item.type == "tensor(int64)":
+        if item.type == "tensor(bool)":
+            feeds[item.name] = rng.normal(size=shape) > 0
+        elif item.type == "tensor(int64)":
             feeds[item.name] = rng.integers(0, 4, shape)
         else:
             dtype = {"tensor(float16)": np.float16, "tensor(int8)": np.int8}.get(item.type, np.float32)
@@ -231,6 +233,14 @@ FORMS: dict[str, dict[str, onnx.ModelProto]] = {
             "i = Mul(q, f) j = Mul(k, f) s = MatMul(i, j) a = Add(s, m) p = Softmax(a) n = IsNaN(p) "
             "g = Where(n, z, p) y = MatMul(g, v)", _QKV + ", float[5,6] m", f=number(0.7), z=number(0),
         ),  # fmt: skip
+        "chosen": build(
+            "s = MatMul(q, k) c = Div(s, f) a = Where(m, c, n) p = Softmax(a) y = MatMul(p, v)",
+            _QKV + ", bool[5,6] m", f=number(2), n=number(-1e4),
+        ),  # fmt: skip
+        "forbidden": build(
+            "s = MatMul(q, k) a = Where(m, n, s) p = Softmax(a) y = MatMul(p, v)", _QKV + ", bool[5,6] m",
+            n=number(-1e4),
+        ),
         "opset_23": build(
             "s = MatMul(q, k) c = Mul(s, f) a = Add(c, m) p = Softmax(a) y = MatMul(p, v)",
             _QKV + ", float[2,1,5,6] m", opset=23, f=number(0.4),

@@ -272,3 +272,28 @@ def test_what_reads_the_first_of_some_nodes_comes_after_the_function():
     assert operators(made).index("Odd") < operators(made).index("Abs")
     np.testing.assert_array_equal(run(made)[0], run(model)[0])
     onnx.checker.check_model(made.to_proto(), full_check=True)
+
+
+def test_an_old_model_whose_weights_are_inputs_gets_new_ones():
+    proto = build("c = Conv(x, w) r = Mul(k, k) y = Mul(c, r)", "float[2,4,8,8] x", opset=13, w=array(6, 4, 3, 3))
+    node = onnx.helper.make_node("Constant", [], ["k"], "k", value=onnx.numpy_helper.from_array(number(2)))
+    proto.graph.node.insert(0, node)
+    proto.ir_version = 3
+    proto.graph.input.append(onnx.helper.make_tensor_value_info("w", 1, (6, 4, 3, 3)))
+    made = wb.load(proto).fuse(progress=False)
+    assert made.report.counts == {"constant_folding": 1} and made.ir.ir_version == 4
+    onnx.checker.check_model(made.to_proto())
+    np.testing.assert_allclose(run(made)[0], run(proto)[0], rtol=1e-5)
+
+
+def test_what_a_rule_finds_can_be_replaced_by_a_plugin():
+    model = wb.load(real_models.find("bert_tiny_dynamo"))
+    made = model
+    for match in fusions.find(model, "gelu"):
+        made = made.replace(match, "FusedGelu")
+    assert len(made.ir.graph) == len(model.ir.graph) - 2 * 5 + 2
+    assert [node.op_type for node in made.ir.graph].count("FusedGelu") == 2
+    found = wb.compare(model, made, shapes={"batch": 1, "sequence": 4}, progress=False)
+    assert found.ok
+    with pytest.raises(wb.errors.EditError, match="the fusion 'cast' has no pattern; expected a rule of a pattern"):
+        fusions.find(model, "cast")

@@ -225,6 +225,11 @@ def test_types_that_an_attribute_sets():
     )
     types = small.dtypes(convert(made, "fp16"))
     assert types["f"] == types["z"] == types["s"] == "float16"
+    text = "g (float[2] x) => (float[2] y) { a = Exp(x)\n b = Cast <to = 1> (a)\n y = Sqrt(b) }"
+    same = small.model(text)
+    assert list(nodes(same, "fp16").kind) == ["computes", "moves", "computes"]  # of a float32: it changes nothing
+    assert small.dtypes(convert(same, "fp16"))["b"] == "float16"
+    assert small.dtypes(convert(same, "fp16", keep=["n_a", "n_y"]))["b"] == "float32"
     kept = small.dtypes(convert(made, "fp16", keep=["n_f", "n_y"]))
     assert kept["f"] == "float32" and kept["z"] == "float16"
 

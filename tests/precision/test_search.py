@@ -214,7 +214,7 @@ def test_tables_and_the_front():
     assert result.plot().data[0].name == "Pareto front"
     text = result.explain()
     assert text.startswith(
-        "With all in fp16 the error is 0.0333, beyond the tolerance 0.004. Keeping 2 of the 8 nodes"
+        "With all in fp16 the error is 0.0333, beyond the tolerance 0.004. Keeping 2 of the 8 computing nodes"
     )
     assert text in repr(result)
 

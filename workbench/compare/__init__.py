@@ -103,7 +103,7 @@ def _stream(
     threads: int | None,
     progress: bool,
 ) -> Comparison:
-    limit = max(1 << 20, budget // 24)
+    limit = max(1 << 20, budget // 18)
     with paused():
         a, b = Graph(first.to_proto()), Graph(second.to_proto())
         names = _inputs(a, b)
@@ -125,7 +125,7 @@ def _stream(
     except TypeError:  # an iterator: known at its end
         total = None
     with _bar(progress, total, plan, group) as tick:
-        stream = Stream(plan, tracks, tick, budget // 4, _shapes(known))
+        stream = Stream(plan, tracks, tick, budget // 4, 3 * limit, _shapes(known))
         done = 0
         for batch in _batches(items, group):
             stream.run(batch, names)

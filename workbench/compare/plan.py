@@ -58,6 +58,7 @@ class Plan:
         pieces: key -> track -> piece.
         compare: key -> [(reference tensor, "candidate" or "local")] to be measured after that key.
         last: track -> tensor -> key after which it is not needed any more.
+        made: key -> bytes of what the reference makes there, for one input.
         live: most bytes of reference tensors that wait between two segments, for one input.
     """
 
@@ -67,6 +68,7 @@ class Plan:
     pieces: dict[int, dict[str, Piece]] = field(default_factory=dict)
     compare: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
     last: dict[str, dict[str, int]] = field(default_factory=lambda: {t: {} for t in TRACKS})
+    made: dict[int, int] = field(default_factory=dict)
     live: int = 0
 
     @cached_property
@@ -155,6 +157,9 @@ def make(
         key: {track: piece for track, piece in stages.items() if piece.outputs}
         for key, stages in plan.pieces.items()
     }
+    for key, stages in plan.pieces.items():
+        nodes = stages["reference"].nodes if "reference" in stages else []
+        plan.made[key] = sum(sizes.get(name, 1 << 18) for node in nodes for name in node.outputs)
     plan.live = _live(plan, sizes)
     return plan
 

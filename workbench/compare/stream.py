@@ -34,6 +34,8 @@ class Stream:
     """A plan being run.
 
     Attributes:
+        heavy: bytes of weights of a stage from which its tracks run one after the other.
+        ahead: bytes of one model's tensors that may be made beyond what is measured, exceeded only by a single task.
         measures: (reference tensor, "candidate" or "local") -> Measure.
         problems: (reference tensor, "candidate" or "local") -> why it could not be measured.
         seen: "reference" or "candidate" -> tensor -> (dtype name, shape) as first computed.
@@ -43,6 +45,7 @@ class Stream:
     tracks: dict[str, Track]
     tick: Callable[[], Any]
     heavy: int
+    ahead: int
     shapes: Mapping[str, tuple[int, ...]]
     measures: dict[tuple[str, str], Measure] = field(default_factory=dict)
     problems: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -91,6 +94,9 @@ class Stream:
         while tasks and len(running) < AHEAD:
             key, item = tasks[0]
             if (item is not None and item in [other for _, other, _ in running]) or not self._light(key):
+                return
+            begun = sum(self.plan.made[other] for other, _, _ in running)
+            if running and begun + self.plan.made[key] > self.ahead:
                 return
             tasks.popleft()
             task = key, item, self._submit_both(key, item)

@@ -30,20 +30,21 @@ def precision_front(result: SearchResult, *, theme: str = "light") -> go.Figure:
     note = f"{len(result.keep)} of {len(result.nodes)} nodes kept, {result.runs} full runs"
     figure = drawn.figure(title, note=note, height=440)
     front = result.pareto
+    times, unit = (1.0, "ms") if rows.ms.max() >= 1 else (1e3, "µs")
     figure.add_scatter(
-        x=list(front.ms), y=[_inside(e, low, high) for e in front.error], mode="lines", name="Pareto front",
+        x=list(front.ms * times), y=[_inside(e, low, high) for e in front.error], mode="lines", name="Pareto front",
         line={"color": drawn.palette[BLUE], "width": 1.5, "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
     for name, wanted, colour in (("within tolerance", True, GREEN), ("beyond", False, RED)):
         some = rows[rows.ok == wanted]
         figure.add_scatter(
-            x=list(some.ms), y=[_inside(e, low, high) for e in some.error], mode="markers", name=name,
+            x=list(some.ms * times), y=[_inside(e, low, high) for e in some.error], mode="markers", name=name,
             marker={"color": drawn.palette[colour], "size": 8, "symbol": "circle" if wanted else "x"},
             text=[_text(row) for row in some.itertuples()], hovertemplate="%{text}<extra></extra>",
         )  # fmt: skip
     chosen = rows[[set(nodes) == set(result.keep) for nodes in rows.nodes]]
     figure.add_scatter(
-        x=list(chosen.ms), y=[_inside(e, low, high) for e in chosen.error], mode="markers", name="found",
+        x=list(chosen.ms * times), y=[_inside(e, low, high) for e in chosen.error], mode="markers", name="found",
         marker={"color": "rgba(0,0,0,0)", "size": 16, "line": {"color": drawn.text, "width": 2}}, hoverinfo="skip",
     )  # fmt: skip
     if limit and limit > 0:
@@ -53,7 +54,7 @@ def precision_front(result: SearchResult, *, theme: str = "light") -> go.Figure:
             xanchor="right", yanchor="bottom", font={"size": 11, "color": drawn.dim},
         )  # fmt: skip
     figure.update_layout(
-        xaxis=drawn.axis("estimated ms of a run (roofline of the device that was named)"),
+        xaxis=drawn.axis(f"estimated {unit} of a run (roofline of the device that was named)"),
         yaxis=drawn.decades("error of the outputs", low / 2, high * 1.6),
     )
     return figure

@@ -1,9 +1,10 @@
 """Scaled dot-product attention: softmax(s Q K^T + mask) V.
 
 The scale may be a product or a quotient after the first MatMul, lie on Q and K (as torch.export writes it), or be
-missing; the mask is added, or missing; the softmax may be guarded against rows without any score (NaN becomes 0).
-Becomes ONNX's Attention (operator set 23; for Q, K, V of 4 dims and no guard; K as the Transpose of what was
-multiplied, the mask spread along the rows where it is not known to have them), else the function
+missing; the mask is added, chooses (Where, with one number for what it hides), or is missing; the softmax may be
+guarded against rows without any score (NaN becomes 0).
+Becomes ONNX's Attention (operator set 23; for Q, K, V of 4 dims, an added mask and no guard; K as the Transpose of what
+was multiplied, the mask spread along the rows where it is not known to have them), else the function
 ``workbench::ScaledDotProductAttention`` of Q, K^T, V and the mask.
 
 Refuses: a softmax along another axis than the last, a scale that is not one number, and inner tensors that others read
@@ -42,6 +43,16 @@ def guarded(op: Any, q: Any, k: Any, v: Any, mask: Any, scale: Any, q_scale: Any
     return op.MatMul(op.Where(op.IsNaN(p), 0.0, p, _name="guard"), v, _name="values")
 
 
+def chosen(op: Any, q: Any, k: Any, v: Any, allowed: Any, fill: Any, scale: Any) -> Any:
+    scores = op.Mul(op.MatMul(q, k, _name="scores"), scale, _optional=True, _or=("Div",), _name="scaled")
+    return op.MatMul(op.Softmax(op.Where(allowed, scores, fill, _name="choice"), _name="softmax"), v, _name="values")
+
+
+def forbidden(op: Any, q: Any, k: Any, v: Any, blocked: Any, fill: Any, scale: Any) -> Any:
+    scores = op.Mul(op.MatMul(q, k, _name="scores"), scale, _optional=True, _or=("Div",), _name="scaled")
+    return op.MatMul(op.Softmax(op.Where(blocked, fill, scores, _name="choice"), _name="softmax"), v, _name="values")
+
+
 SCALES = ("scale", "q_scale", "k_scale")
 
 
@@ -52,7 +63,12 @@ class Attention(OneNode):
     op_type: ClassVar[str] = "Attention"
     since: ClassVar[int] = 23
     function: ClassVar[str] = "ScaledDotProductAttention"
-    patterns: ClassVar = (Pattern(attention, SCALES), Pattern(guarded, SCALES))
+    patterns: ClassVar = (
+        Pattern(attention, SCALES),
+        Pattern(guarded, SCALES),
+        Pattern(chosen, ("scale", "fill")),
+        Pattern(forbidden, ("scale", "fill")),
+    )
 
     def admit(self, match: Match) -> None:
         self._scale(match)
@@ -72,7 +88,7 @@ class Attention(OneNode):
 
     def standard(self, match: Match) -> tuple[Sequence[ir.Value | None], Mapping[str, Any]] | None:
         shapes = [match.shape(match.values[name]) for name in ("q", "k", "v")]
-        if "guard" in match.named or any(shape is None or len(shape) != 4 for shape in shapes):
+        if {"guard", "choice"} & set(match.named) or any(shape is None or len(shape) != 4 for shape in shapes):
             return None
         mask = match.values.get("mask")
         held = match.shape(mask) if mask is not None else ()
@@ -81,7 +97,8 @@ class Attention(OneNode):
         return [], {"scale": self._scale(match)}
 
     def inputs(self, match: Match) -> list[ir.Value]:
-        return [match.values[name] for name in ("q", "k", "v", "mask") if name in match.values]
+        names = ("q", "k", "v", "mask", "allowed", "blocked")
+        return [match.values[name] for name in names if name in match.values]
 
     def rewrite(self, match: Match) -> list[ir.Node]:
         form = self.standard(match) if match.opset >= self.since else None

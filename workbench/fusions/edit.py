@@ -40,10 +40,18 @@ class FuseAt(Edit):
             done.append(_apply(draft, rule, _site(draft, rule, draft.node(name))))
         if not self.nodes:
             done += sweep(draft, rule)
+        allow_weights(draft)
         if not done:
             raise EditError(
                 f"cannot fuse {self.rule!r}: it applies nowhere in this model; ask m.why_not for a node"
             )
+
+
+def allow_weights(draft: Draft) -> None:
+    """Before IR version 4 every weight had to be an input as well, which new ones are not: make it 4."""
+    graph = draft.model.graph
+    if draft.model.ir_version < 4 and any(not value.is_graph_input() for value in graph.initializers.values()):
+        draft.set(draft.model, "ir_version", 4)
 
 
 @dataclass

@@ -21,10 +21,11 @@ from ..edits.content import of_bytes
 from ..errors import EditError
 from ..model import Model
 from ..model.proto import encode
+from .catalog import named
 from .match import Match, Refusal, attribute, constant, is_constant
 from .nodes import ReplaceNodes, boundary
 from .pattern import Number, Operation, Operators, Output, Pattern, Variable
-from .rule import PatternRule, Site
+from .rule import PatternRule, Rule, Site
 from .run import disjoint, draft_of, find_all
 
 
@@ -109,8 +110,16 @@ def as_pattern(given: Any, constants: Iterable[str] = ()) -> Pattern:
 
 
 def find(model: Model, pattern: Any) -> list[Match]:
-    """The places of a model where a pattern, or a rule, is found and nothing forbids to replace it."""
-    made = pattern if isinstance(pattern, PatternRule) else rule("found", pattern)
+    """The places of a model where a pattern is found and nothing forbids to replace it.
+
+    Args:
+        pattern: as `rule` takes it, or a rule of a pattern, also by its name: ``find(m, "gelu")``. ``Model.replace``
+            takes what this gives.
+    """
+    given = named(pattern) if isinstance(pattern, str) else pattern
+    if isinstance(given, Rule) and not isinstance(given, PatternRule):
+        raise EditError(f"the fusion {given.name!r} has no pattern; expected a rule of a pattern, such as 'gelu'")
+    made = given if isinstance(given, PatternRule) else rule("found", given)
     return [site.match for site in disjoint(find_all(model, made))]
 
 

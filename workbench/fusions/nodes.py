@@ -15,7 +15,7 @@ from ..edits.content import Content
 from ..edits.draft import Draft
 from ..errors import EditError
 from . import rewrite
-from .edit import Done
+from .edit import Done, allow_weights
 from .match import Refusal, is_constant
 
 
@@ -61,6 +61,7 @@ class ReplaceNodes(Edit):
                 raise EditError(
                     f"cannot replace the nodes {', '.join(self.nodes)}: {refusal.reason}"
                 ) from None
+        allow_weights(draft)
         keys = tuple(draft.key(value) for node in new for value in node.outputs)
         done: list[Done] = self.done  # type: ignore[attr-defined]
         done[:] = [Done(name, self.nodes, tuple(node.name or "" for node in new), keys)]

@@ -133,6 +133,8 @@ class Ledger:
     ) -> None:
         """Charge a share to the edges into a node, and where it makes an output, to that."""
         sources = self._sources(node, rows, broken)
+        if broken and not sources:  # nothing beyond the range: perhaps a division by what became 0
+            sources = self._sources(node, rows, False)
         active = {nodes: size for nodes, size in sources.items() if nodes and not nodes <= keep}
         total = sum(active.values())
         for nodes, size in active.items():
@@ -157,18 +159,20 @@ class Ledger:
         for reader in readers:
             own = {reader.name} if self.keepable(reader) else set()
             for name in node.inputs:
+                if not self._is_float(name, rows):
+                    continue
                 if self.graph.is_weight(name):
                     if reader is node and not broken and not self._is_exact(name):
                         add(own, name)
                     continue
-                for maker in self._makers(name):
+                for maker in self._makers(name, rows):
                     add(own | ({maker.name} if maker is not None and self.keepable(maker) else set()), name)
         for name in node.outputs:
             if name in self.graph.outputs and self.keepable(node):
                 add({node.name}, name)
         return found
 
-    def _makers(self, name: str) -> set[Node | None]:
+    def _makers(self, name: str, rows: Mapping) -> set[Node | None]:
         """The nodes that compute what a tensor holds, through nodes that only move it; None for an input."""
         found: set[Node | None] = set()
         stack, seen = [name], set()
@@ -178,8 +182,14 @@ class Ledger:
                 found.add(maker)
             elif maker.index not in seen:
                 seen.add(maker.index)
-                stack += [n for n in maker.inputs if not self.graph.is_weight(n)]
+                stack += [n for n in maker.inputs if not self.graph.is_weight(n) and self._is_float(n, rows)]
         return found
+
+    def _is_float(self, name: str, rows: Mapping) -> bool:
+        """Whether a tensor may be float32, as far as it is known: it is not rounded otherwise."""
+        if name in rows:
+            return bool(rows[name]["dtype"] == "float32")
+        return self.graph.dtypes.get(name, "float32") == "float32"
 
     def _readers(self, node: Node) -> list[Node]:
         """The nodes that compute with what a node makes, through nodes that only move it."""

@@ -91,8 +91,10 @@ def role(draft: Draft, node: ir.Node, low: str) -> Role:
     if onnx_own and schema is not None and node.op_type in _TYPED:
         if not outputs:
             return Role("none")
-        if _allowed(schema, schema.outputs, 0, low):
-            return Role("computes", (), (0,))
+        if _allowed(schema, schema.outputs, 0, low):  # of a float32, a Cast to float32 makes nothing else
+            return (
+                Role("moves", (0,), (0,)) if inputs and node.op_type == "Cast" else Role("computes", (), (0,))
+            )
         return Role("stays", reason=f"{node.op_type} of operator set {schema.since_version} makes no {low}")
     if schema is None:
         return Role("stays", reason="no definition of this operator says which types it takes")

@@ -43,7 +43,7 @@ class SearchResult:
         keep: names of the nodes to keep in float32, in order; with what ``search(keep=)`` named.
         tolerance: what was asked for.
         runs: full runs made, a comparison counted as three; those that the state file had are not counted.
-        complete: whether no single node can be dropped from `keep`; False: it ended before that, see `ended`.
+        complete: whether each node of `keep` was tried without; False: it ended before that, see `ended`.
         ended: why it ended early, ``""`` otherwise.
         found: whether a set within tolerance was found; False only when it ended early: then all is kept.
         tried: every set that was run, in order.
@@ -148,7 +148,7 @@ class SearchResult:
         elif self.keep:
             some = ", ".join(map(repr, self.keep[:6])) + (", ..." if len(self.keep) > 6 else "")
             text.append(
-                f"Keeping {len(self.keep)} of the {total} nodes that compute in float32 brings it to "
+                f"Keeping {len(self.keep)} of the {total} computing nodes in float32 brings it to "
                 f"{self.error:.3g}: {some}."
                 if self.error is not None
                 else f"Kept: {some}."

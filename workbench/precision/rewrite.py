@@ -119,7 +119,7 @@ class Rewrite:
             kind = self.draft.types.of(value)
             assert kind is not None
             self.draft.types.declare(value, make_type(self.low, from_type(kind)[1]))
-        elif lossy and node is not None and node.op_type == "Cast":
+        elif dtype != FULL and node is not None and node.op_type == "Cast":
             self.draft.set_attribute(node, "to", ir.AttrInt64("to", number.value))
         elif lossy and node is not None and node.op_type == "ConstantOfShape":
             given = node.attributes.get("value")

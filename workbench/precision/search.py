@@ -29,11 +29,10 @@ from .result import Run, SearchResult
 from .speed import Speed, estimate_ms
 from .trials import Metric, Trial, Trials, as_model
 
-COMPARED = (
-    3  # runs that a comparison stands for: the model, its simulation, and each node on the model's values
-)
-
+COMPARED = 3
+"""Runs that a comparison stands for: the model, its simulation, and each node on the model's values."""
 FAR_OFF = 2.5
+"""Times the estimate from which on a measured error is not explained by it."""
 
 
 class _Ended(Exception):
@@ -58,7 +57,6 @@ class Search:
     tick: Callable[[str], None]
     cancel: Callable[[], bool]
     edges: dict[frozenset[str], float] = field(default_factory=dict)
-    scale: float = 0.0
     best: frozenset[str] | None = None
     ended: str = ""
 
@@ -66,7 +64,7 @@ class Search:
         self.inner = self.ledger.inner()
 
     def run(self) -> None:
-        """Search until the set cannot be made smaller by dropping one node, or nothing is left to run with."""
+        """Search until each node of the set has been tried without, or nothing is left to run with."""
         try:
             if self.measure(frozenset()).ok:
                 return
@@ -77,8 +75,9 @@ class Search:
 
     def measure(self, keep: Iterable[str]) -> Trial:
         """A full run."""
-        self._may(1)
-        trial = self.trials.trial(self.fixed | frozenset(keep))
+        wanted = self.fixed | frozenset(keep)
+        self._may(self.trials.cost(wanted))
+        trial = self.trials.trial(wanted)
         found = trial.keep - self.fixed
         if trial.ok and (self.best is None or self._size(found) < self._size(self.best)):
             self.best = found
@@ -119,10 +118,8 @@ class Search:
             self.trials.write_state()
         error = self.trials.trial(kept).error
         scale = error * error if math.isfinite(error) and error > 0 else 1.0
-        fresh = {frozenset(nodes): share for nodes, share in entry["edges"]}
-        for nodes in fresh:
-            share = fresh[nodes]
-            self.edges[nodes] = share if share >= HUGE else share * scale
+        for nodes, share in entry["edges"]:
+            self.edges[frozenset(nodes)] = share if share >= HUGE else share * scale
 
     def grow(self) -> list[str]:
         """A list of nodes that is enough when kept."""
@@ -144,9 +141,8 @@ class Search:
             now = self.trials.trial(self.fixed | base).error
             guess = self._guess(order, now)
             trial = self.measure(base | set(names[:guess]))
-            if trial.ok or not (
-                self._far_off(trial.error, now * math.sqrt(order[guess - 1][1])) and self._may_look()
-            ):
+            far_off = self._far_off(trial.error, now * math.sqrt(order[guess - 1][1]))
+            if trial.ok or not far_off or not self._may_look():
                 return self._bisect(base, names, 0, guess, trial.ok)
             base |= set(names[:guess])
             self.look(base)
@@ -210,7 +206,7 @@ class Search:
                 now |= self._shrink(now, frozenset(inner))
 
     def _shrink(self, rest: frozenset[str], now: frozenset[str]) -> frozenset[str]:
-        """A part of ``now`` that is enough together with ``rest``, no node of which can be dropped."""
+        """A part of ``now`` that is enough together with ``rest``, each node of which was tried without."""
         left = self.budget - self.trials.runs
         size = max(1, -(-2 * len(now) // max(1, left)))
         while now:
@@ -231,7 +227,7 @@ class Search:
         """Without nodes that remove no rounding, because what they read and make is rounded by others."""
         whole = keep | self.fixed
         active = {name for nodes in self.edges if nodes <= whole for name in nodes}
-        known = {name for nodes in self.edges for name in nodes}
+        known = {name for nodes in self.edges for name in nodes} - self.inner.keys()  # of bodies little is known
         return frozenset(name for name in keep if name in active or name not in known)
 
     def _loss(self, name: str, keep: frozenset[str]) -> float:

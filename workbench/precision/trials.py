@@ -148,6 +148,12 @@ class Trials:
             self.done[wanted] = Trial(wanted, entry["error"], self._ok(entry))
         return self.done[wanted]
 
+    def cost(self, keep: frozenset[str]) -> int:
+        """The full runs that a trial takes: none where it was made before."""
+        if keep in self.done or self._known(keep) is not None:
+            return 0
+        return 1 if self._reference is not None else 2
+
     def count(self, runs: int) -> None:
         """Add to the number of full runs."""
         self.runs += runs

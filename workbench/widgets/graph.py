@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -75,6 +78,7 @@ class GraphView(anywidget.AnyWidget):
     selection = traitlets.List(traitlets.Unicode()).tag(sync=True)
     height = traitlets.Unicode("620px").tag(sync=True)
     _editable = traitlets.Bool(True).tag(sync=True)
+    _still = traitlets.Unicode().tag(sync=True)  # name of the picture that stands for it without a kernel
     model = traitlets.Instance(Model)
 
     def __init__(
@@ -92,11 +96,14 @@ class GraphView(anywidget.AnyWidget):
         self.uploads: dict[str, bytes] = {}
         self._watching: set[str] = set()
         self._stale, self._due, self._last = False, False, 0.0
+        self._thread, self._loop = threading.get_ident(), _loop()
         self._following = False
         self._ends: Callable[[], None] = lambda: None
         self._running: dict[str, Event] = {}
         self._threads = ThreadPoolExecutor(2, "workbench-view")
         self._drawn: str | None = None
+        self._visible: str | None = None
+        traits.setdefault("_still", uuid.uuid4().hex)
         super().__init__(
             model=load(model), height=f"{height}px" if isinstance(height, int) else height, **traits
         )
@@ -129,11 +136,8 @@ class GraphView(anywidget.AnyWidget):
         if not self._watching:
             return  # it is shown when somebody looks
         wait = self._last + PAUSE - time.monotonic()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            wait = 0
-        if wait <= 0:
+        loop = _loop()
+        if wait <= 0 or loop is None:
             self.refresh()
         elif not self._due:
             self._due = True
@@ -147,7 +151,7 @@ class GraphView(anywidget.AnyWidget):
         self._stale, self._last = False, time.monotonic()
         old = self.shown.columns
         patch = self.shown.show(self.model)
-        self._drawn = None
+        self._drawn = self._visible = None
         if patch is None:
             self.settle()
         else:
@@ -197,7 +201,8 @@ class GraphView(anywidget.AnyWidget):
 
     @traitlets.validate("selection")
     def _check_selection(self, proposal: Any) -> list[str]:
-        known = set(self.columns.header["nodes"])
+        here = threading.get_ident() == self._thread
+        known = set((self.columns if here else self.shown.columns).header["nodes"])
         unknown = [name for name in proposal.value if name not in known]
         if unknown:
             raise NotInModelError(
@@ -234,7 +239,7 @@ class GraphView(anywidget.AnyWidget):
             self._overlay = made.header()
             self._values = made.values.astype("<f8").tobytes()
             self._color = "values"
-        self._drawn = None
+        self._drawn = self._visible = None
 
     def hide(self, what: bool | Iterable[str] = True) -> GraphView:
         """Leave noise out of the picture, or show it again with ``hide(False)``; returns the view."""
@@ -263,9 +268,13 @@ class GraphView(anywidget.AnyWidget):
         }
 
     def to_svg(self, path: str | os.PathLike[str]) -> Path:
-        """Write a static overview: the whole graph when it is small, else its modules; returns its path."""
+        """Write what is in view in the browser, as it was when it last came to rest; returns the path.
+
+        Where nothing is shown yet (no browser, the same cell) an overview is written: the whole graph when it is
+        small, else its modules.
+        """
         target = Path(path).absolute()
-        target.write_text(self._svg(), "utf-8")
+        target.write_text(self._visible or self._svg(), "utf-8")
         return target
 
     def _svg(self) -> str:
@@ -274,6 +283,19 @@ class GraphView(anywidget.AnyWidget):
             numbers = np.frombuffer(self._values, "<f8") if self._color == "values" else None
             self._drawn = picture.svg(self.columns, numbers, self._overlay.get("categories", ()))
         return self._drawn
+
+    def _ipython_display_(self) -> None:
+        """The widget, and a picture that is seen where the widget is not: without a kernel, in exported HTML."""
+        from IPython.display import display
+
+        bundle = super()._repr_mimebundle_()
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        if data is not None:
+            if self.shown.stamp != self._settled:
+                self.settle()
+            display({**data, "text/plain": repr(self)}, raw=True)
+        svg = self._svg()
+        display({"text/html": picture.still(svg, self._still), "image/svg+xml": svg, "text/plain": ""}, raw=True)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -297,10 +319,17 @@ class GraphView(anywidget.AnyWidget):
             running = self._running.get(str(message["cancel"]))
             if running:
                 running.set()
+        elif "visible" in message:
+            self._visible = str(message["visible"])
         elif "bye" in message:
             self._watching.discard(str(message["bye"]))
         elif "rpc" in message:
-            self._answer(message, [bytes(item) for item in buffers or ()])
+            work = partial(self._answer, message, [bytes(item) for item in buffers or ()])
+            # JupyterLab's messages may come in a thread of their own, while a cell runs that uses the same graph
+            if self._loop is None or threading.get_ident() == self._thread:
+                work()
+            else:
+                self._loop.call_soon_threadsafe(work)
 
     def _answer(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         """Answer at once, or begin what takes long in a thread (which takes nothing of the graph that edits move)."""
@@ -361,3 +390,11 @@ class GraphView(anywidget.AnyWidget):
             event.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
         super().close()
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs here: that of the kernel, or none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from html import escape
 from statistics import median
@@ -20,6 +21,19 @@ STYLE = """
 @media (prefers-color-scheme:dark){.g{fill:#111418}.b{fill:#1c2128;stroke:#62a8ff}.n{fill:#e8ecf1}
 .s{fill:#a0abb7}.e{stroke:#59646f}}
 """
+
+
+def still(drawn: str, name: str) -> str:
+    """HTML of a picture that hides itself while the widget of that name lives on the same page.
+
+    A notebook that is not trusted loses the style, and shows the picture.
+    """
+    source = base64.b64encode(drawn.encode("utf-8", "replace")).decode()
+    return (
+        f'<style>body:has([data-still="{name}"]) #still-{name}{{display:none}}</style>'
+        f'<div id="still-{name}"><img alt="The graph, as a picture" style="max-width:100%" '
+        f'src="data:image/svg+xml;base64,{source}"></div>'
+    )
 
 
 def svg(made: Columns, numbers: np.ndarray | None = None, categories: Sequence[Sequence[str]] = ()) -> str:

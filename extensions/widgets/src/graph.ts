@@ -57,7 +57,6 @@ class Kernel implements Host {
     const kernel = model.widget_manager?.kernel;
     const look = () => {
       if (ENDED.includes(kernel!.status)) this.lose();
-      else if (!this.gone) this.wait();
     };
     for (const signal of [kernel?.statusChanged, kernel?.connectionStatusChanged]) {
       signal?.connect(look);
@@ -99,7 +98,7 @@ class Kernel implements Host {
       const kernel = this.model.widget_manager?.kernel;
       const lost = kernel?.connectionStatus && kernel.connectionStatus !== "connected";
       this.trouble?.(lost ? "There is no connection to the kernel; waiting for it …"
-        : kernel?.status === "busy" ? "The kernel is busy; waiting for it …"
+        : kernel ? "The kernel is busy; waiting for it …"
           : "The kernel gives no answer: it is busy, or was restarted (then run the cell again) …", false);
     }, PATIENCE);
   }
@@ -171,6 +170,10 @@ class Kernel implements Host {
     });
   }
 
+  see(svg: string) {
+    if (!this.gone) this.model.send({ visible: svg });
+  }
+
   dispose() {
     if (!this.gone) this.model.send({ bye: this.own });
     for (const end of this.ends) end();
@@ -207,6 +210,7 @@ export default {
   render({ model, el }: { model: Model; el: HTMLElement }) {
     const host = new Kernel(model);
     const view = new View(el, host);
+    view.root.dataset.still = model.get("_still") as string; // which hides the picture that stands for it
     const height = host.state().height;
     if (height) view.root.style.height = height;
     return () => {

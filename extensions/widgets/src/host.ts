@@ -30,6 +30,8 @@ export interface Host {
   onPatch?(act: (from: number, to: number, buffer: ArrayBuffer) => void): void;
   /** Tells how the kernel is: "" when all is well. */
   onTrouble?(act: (text: string, gone: boolean) => void): void;
+  /** Tells the kernel what is in view, as SVG. */
+  see?(svg: string): void;
   /** Asks the kernel; rejects with what went wrong. Absent where there is no kernel. */
   call?<T>(method: string, params: object, signal?: AbortSignal, buffers?: ArrayBuffer[]): Promise<{ result: T; buffers: ArrayBuffer[] }>;
 }

@@ -3,6 +3,7 @@
 import { type Box, scopeBoxes } from "./boxes";
 import { inkOn, type Theme } from "./colors";
 import { GROUP, NODE, type Scene } from "./scene";
+import { SvgContext } from "./svg";
 
 const BUCKET = 512;
 const FONT = '"Inter","Segoe UI",system-ui,-apple-system,"Helvetica Neue",Arial,sans-serif';
@@ -169,6 +170,20 @@ export class Renderer {
     if (k >= 0.62) this.drawShapes(x0, y0, x1, y1);
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.drawLabels(x0, y0, x1, y1);
+  }
+
+  /** What is in view, as SVG. */
+  svg(title: string): string {
+    const [canvas, ratio] = [this.context, this.ratio];
+    const made = new SvgContext(canvas);
+    this.context = made as unknown as CanvasRenderingContext2D;
+    this.ratio = 1;
+    try {
+      this.draw();
+    } finally {
+      [this.context, this.ratio] = [canvas, ratio];
+    }
+    return made.document(this.width, this.height, title);
   }
 
   private visible(i: number, x0: number, y0: number, x1: number, y1: number) {

@@ -160,11 +160,11 @@ export class Renderer {
     c.fillRect(0, 0, this.width, this.height);
     const [x0, y0] = this.toWorld(0, 0);
     const [x1, y1] = this.toWorld(this.width, this.height);
+    this.far = k < TINY || (k < 0.13 && this.share(x0, y0, x1, y1) * scene.kind.length > 4500);
     this.drawBoxes(x0, y0, x1, y1);
     const s = k * ratio;
     c.setTransform(s, 0, 0, s, (this.width / 2 - x * k) * ratio, (this.height / 2 - y * k) * ratio);
     for (const i of this.open) if (this.visible(i, x0, y0, x1, y1)) this.drawOpen(i);
-    this.far = k < TINY || (k < 0.13 && this.share(x0, y0, x1, y1) * scene.kind.length > 4500);
     if (!this.far) this.drawEdges(x0, y0, x1, y1);
     else this.drawLanes(y0, y1);
     this.drawHot(y0, y1);
@@ -516,6 +516,7 @@ export class Renderer {
     const { k } = this.camera;
     for (const box of this.boxes) {
       if (box.y1 < y0 || box.y0 > y1 || box.x1 < x0 || box.x0 > x1 || (box.y1 - box.y0) * k < 10) continue;
+      if (this.far && box.depth > 1) continue; // hundreds of boxes within boxes of a few pixels
       const [left, top] = this.toScreen(box.x0, box.y0);
       const [right, bottom] = this.toScreen(box.x1, box.y1);
       // far outside the canvas the corners cannot be seen, and huge rounded rectangles are slow

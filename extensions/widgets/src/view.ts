@@ -201,8 +201,10 @@ export class View {
 
   async arrange(data: Data, earlier?: Places): Promise<Scene> {
     const scene = new Scene(data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap }, earlier);
-    // the page itself is quicker for what is small: no copy, no start of a worker
-    const placed = scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
+    const before = this.scene?.placed;
+    // what is drawn has not changed by a rename or an attribute; for what is small the page itself is quicker: no copy
+    const placed = before && scene.alike(this.scene) ? before
+      : scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
     scene.finish(placed.out, placed.sizes);
     return scene;
   }
@@ -318,9 +320,10 @@ export class View {
     const next = this.host.state();
     const hide = next.hide.join() !== this.state.hide.join();
     const selected = this.selection.map((n) => this.data.name(n)).join("\0") !== next.selection.join("\0");
+    const same = JSON.stringify([next.overlay, next.values?.header]) === JSON.stringify([this.state.overlay, this.state.values?.header]) && next.values?.numbers.length === this.state.values?.numbers.length && (next.values?.numbers ?? []).every((v, i) => Object.is(v, this.state.values!.numbers[i]));
     this.state = next;
     if (hide) void this.rearrange();
-    else this.recolor({}, false);
+    else if (!same) this.recolor({}, false);
     if (!selected) return;
     this.select(this.named(next.selection), { quiet: true });
     if (this.selection.length) this.show(this.selection);

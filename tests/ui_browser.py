@@ -79,6 +79,9 @@ def lab(folder: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
     news = {"fetchNews": "false", "checkForUpdates": False}
     (settings / "notification.jupyterlab-settings").write_text(json.dumps(news))
     (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
+    tracker = folder / ".settings" / "@jupyterlab" / "notebook-extension"
+    tracker.mkdir(parents=True, exist_ok=True)  # cells out of sight stay in the page
+    (tracker / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
     environment = {
         **os.environ,
         "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),

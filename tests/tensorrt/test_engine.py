@@ -358,6 +358,17 @@ def test_a_list_of_layers_as_the_inspector_gives_them_one_by_one():
     assert len(wb.tensorrt.load(written.myelin()["Layers"]).layers) == 5
 
 
+def test_tensorrt_11_splits_format_and_type():
+    x = {
+        "Name": "x",
+        "Dimensions": [1, 3, 4, 4],
+        "Datatype": "Half",
+        "Format": "Channel major where channel % 8 == 0",
+    }
+    engine = wb.tensorrt.load([{"Name": "a", "LayerType": "gemm", "Inputs": [x], "Outputs": [x]}])
+    assert engine.tensors.loc["x", ["dtype", "layout", "bytes"]].tolist() == ["FP16", "NHWC8", 8 * 16 * 2]
+
+
 def test_an_unknown_version():
     strange = {"Version": 12, "Layers": [
         {"Name": "a", "Kind": "new", "Inputs": [{"Name": "x", "Shape": [1], "DataType": "FP6"}], "Outputs": ["y"]},

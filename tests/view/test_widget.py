@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from onnx import TensorProto
 from onnx import helper as h
 from onnx import numpy_helper as nh
+from seen_view import Seen
 
 import workbench as wb
 from workbench import view as columns
@@ -24,25 +24,6 @@ from workbench.widgets import details, graph, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDGETS = ROOT / "extensions" / "widgets"
-
-
-class Seen(graph.GraphView):
-    """A view that keeps what it sends."""
-
-    def __init__(self, *args, **kwargs):
-        self.sent = []
-        super().__init__(*args, **kwargs)
-
-    def send(self, content, buffers=None):
-        self.sent.append((content, buffers))
-
-    def ask(self, method, **params):
-        self._receive(self, {"rpc": "1", "method": method, "params": params}, [])
-        deadline = time.monotonic() + 20
-        while not (found := [row for row in self.sent if "rpc" in row[0]]) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        self.sent.remove(found[0])
-        return found[0]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """TensorRT from a notebook: build, check, explore, run and compare engines.
 
     e = wb.tensorrt.build(m, shapes={"batch": (1, 8, 32)})
+    wb.tensorrt.profile(e)                     # layer times per optimisation profile and shape, on a GPU
     e = wb.tensorrt.load("engine.graph.json")  # what trtexec wrote elsewhere: needs neither TensorRT nor a GPU
     e.layers; e.nodes; e.lint(); wb.tensorrt.diff(a, e)
 

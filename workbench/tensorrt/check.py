@@ -70,7 +70,8 @@ class Check:
         return pd.DataFrame(rows, columns=["node", "op_type", "supported", "reason"]).set_index("node")
 
     def fix(self, rules: Sequence[str] | None = None) -> Model:
-        """The model with every finding's edit applied, until none is left that has one.
+        """The model with every finding's edit applied, until none is left that has one. It computes what it did; where
+        a branch of an If was taken (rule ``branches``), for inputs like those that the finding names.
 
         Args:
             rules: only findings of these rules; None: of all but those that ask for other input data

@@ -361,10 +361,10 @@ def load(
 
     Args:
         layers_json: layer information: a path, JSON text or data, from ``trtexec --exportLayerInfo`` (with
-            ``--profilingVerbosity=detailed``), ``IEngineInspector``, Polygraphy, or of TREx. For a path that
-            ends in ``.graph.json`` the files ``.profile.json``, ``.profile.metadata.json`` and
-            ``.build.metadata.json`` beside it are read too. Or a plan: bytes, or a path that ends in
-            ``.plan``, ``.engine`` or ``.trt``.
+            ``--profilingVerbosity=detailed``), of TREx, or of ``IEngineInspector`` (one text, or one for each
+            layer). For a path that ends in ``.graph.json`` the files ``.profile.json``,
+            ``.profile.metadata.json`` and ``.build.metadata.json`` beside it are read too. Or a plan: bytes,
+            or a path that ends in ``.plan``, ``.engine`` or ``.trt``.
         times_json: layer times, from ``trtexec --exportProfile`` (with ``--separateProfileRun``).
         metadata: more files, a path or a list of paths: TREx's metadata, ``trtexec --exportTimes``.
         model: the ONNX model, to check names against and to join what only tensors tell.

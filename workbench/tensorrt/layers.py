@@ -1,9 +1,9 @@
 """The layers of an engine as data, read from the JSON that TensorRT's inspector writes.
 
 Format: ``IEngineInspector``
-(https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/advanced.html, "Engine Inspector") as
-written by ``trtexec --exportLayerInfo``, by Polygraphy and for the TensorRT Engine Explorer, TensorRT 8 to
-11. What a version leaves out or calls otherwise is counted in ``Read.missing``, not invented.
+(https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/advanced.html, "Engine Inspector"): as
+a whole, as ``trtexec --exportLayerInfo`` writes it and TREx kept it, or layer by layer. TensorRT 8 to 11.
+What a version leaves out or calls otherwise is counted in ``Read.missing``, not invented.
 """
 
 from __future__ import annotations

@@ -64,16 +64,6 @@ class Gpu:
         """Memory bandwidth in bytes per second."""
         return self.gb_per_s * 1e9
 
-    @property
-    def flops(self) -> float:
-        """float32 operations per second, without tensor cores."""
-        return self.tops.get("FP32", math.nan) * 1e12
-
-    @property
-    def int8_ops(self) -> float:
-        """Operations per second with 8-bit integers."""
-        return self.tops.get("INT8", math.nan) * 1e12
-
     def rate(self, precision: str) -> float:
         """Operations per second in a precision; NaN where none is published."""
         stand_in = {"UINT8": "INT8", "INT4": "INT8", "BF16": "FP16"}

@@ -56,6 +56,8 @@ class Builder:
         self._rows: dict[ir.Node, tuple[Any, ...]] = old._rows if old else {}
         self._facts: dict[ir.Value, tuple[Any, ...]] = old._facts if old else {}
         self._family: object = old._family if old else object()
+        self.first = old is None
+        self._lent: dict[ir.Node, int] = old._lent if old else {}
         self.model = model
         self.nodes: list[ir.Node] = []
         self.values: list[ir.Value] = []
@@ -108,6 +110,23 @@ class Builder:
             self.kinds[number], self.producers[number], self.homes[number] = kind, producer, home
         return number
 
+    def lend(self, tree: list[list[Any]], rows: np.ndarray) -> None:
+        """Keep modules that were found for nodes without one, for this and later versions of the model."""
+        if len(tree) == len(self.tree):
+            return  # none were found
+        self.tree[:] = [list(row) for row in tree]
+        self._lent |= dict(zip(self.nodes, rows.tolist(), strict=True))
+
+    def _home(self, node: ir.Node, row: int) -> int:
+        """The module of a node; one that an edit brought is where its input comes from."""
+        if row or node in self._lent:
+            return row or self._lent[node]
+        maker = next((value.producer() for value in node.inputs if value is not None), None)
+        found = self._lent.get(maker, 0) if maker is not None else 0
+        if found:
+            self._lent[node] = found
+        return found
+
     def goes_on(self, later: Builder) -> bool:
         """Whether a later one has taken over the tables and rows of this one."""
         return self._family is later._family
@@ -134,6 +153,10 @@ class Builder:
         rows = np.array([self._row(node) for node in self.nodes], np.int32).reshape(-1, 4)
         facts = np.array([self._fact(value) for value in self.values], np.int32).reshape(-1, 2)
         starts = np.array([(0, 0), *self._starts], np.int32)
+        if self._lent:
+            rows[:, 1] = [
+                self._home(node, row) for node, row in zip(self.nodes, rows[:, 1].tolist(), strict=True)
+            ]
         made = {"node.made": rows[:, 3]} if len(self.made.rows) > 1 else {}
         return made | {
             "node.op": rows[:, 0],

@@ -21,10 +21,10 @@ import onnx_ir as ir
 
 from ..edits.changes import changed
 from ..model import Model, TensorInfo
-from ..model.info import from_type
 from ..model.scopes import within
 from .blocks import blocks
 from .build import Builder, Table, shape_text
+from .carry import carry
 
 VERSION = 1
 
@@ -43,6 +43,8 @@ class Columns:
             once known ``node.macs``, ``node.bytes`` (NaN: unknown); if fusions, plugins or edits made any of
             the nodes ``node.made``, a place in ``header["made"]``.
         builder: what made them of a model; not packed.
+
+    ``header["rough"]`` says that an edit changed costs which only inferring the whole model again can tell.
     """
 
     header: dict[str, Any]
@@ -104,40 +106,17 @@ def columns(model: Model, *, infer: bool = True, earlier: Columns | None = None)
         return made
     made = _made(Builder(model, earlier.builder))
     if "node.macs" in earlier.arrays:
-        _carry(earlier, made, *same)
+        carry(earlier, made, *same)
     return made
 
 
 def _made(builder: Builder) -> Columns:
     arrays = builder.arrays()  # which fills the tables of the header
-    header = {"version": VERSION} | builder.header()
-    blocks(header, arrays)
+    header = {"version": VERSION, "rough": False} | builder.header()
+    if builder.first:
+        blocks(header, arrays)
+        builder.lend(header["scopes"], arrays["node.scope"])
     return Columns(header, arrays, builder)
-
-
-def _carry(earlier: Columns, made: Columns, nodes: set[ir.Node], types: Mapping[ir.Value, Any]) -> None:
-    """Take over what was inferred for an earlier version; costs of changed nodes are not known yet."""
-    old, new = earlier.builder, made.builder
-    assert old is not None and new is not None
-    at = np.array([old.numbers.get(value, -1) for value in new.values], np.int32)
-    for name in ("tensor.dtype", "tensor.shape"):
-        made.arrays[name] = _taken(earlier.arrays[name], at, made.arrays[name].copy())
-    for value, kind in types.items():
-        number = new.numbers.get(value)
-        if number is not None and kind is not None:
-            dtype, shape = from_type(kind)
-            made.arrays["tensor.dtype"][number] = new.dtypes(dtype)
-            made.arrays["tensor.shape"][number] = new.dims(shape_text(shape))
-    row = {node: index for index, node in enumerate(old.nodes) if node not in nodes}
-    at = np.array([row.get(node, -1) for node in new.nodes], np.int32)
-    for name in ("node.macs", "node.bytes"):
-        made.arrays[name] = _taken(earlier.arrays[name], at, np.full(len(at), np.nan))
-    made.header |= {"shapes": list(new.dims.rows), "dtypes": list(new.dtypes.rows)}
-
-
-def _taken(old: np.ndarray, at: np.ndarray, new: np.ndarray) -> np.ndarray:
-    new[at >= 0] = old[at[at >= 0]]
-    return new
 
 
 def shapes(model: Model, made: Columns) -> Columns:

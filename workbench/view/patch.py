@@ -49,6 +49,7 @@ def patch(old: Columns, new: Columns) -> Columns | None:
         "gone": gone,
     }
     lists |= {name: list(splice) for name, splice in splices.items() if splice[1] or splice[2]}
+    header["rough"] = new.header.get("rough", False)
     if old.header["graphs"] != new.header["graphs"]:
         header["graphs"] = new.header["graphs"]
     return Columns(header | {"lists": lists}, arrays)
@@ -58,7 +59,7 @@ def patched(old: Columns, change: Columns) -> Columns:
     """The columns after a patch (what the browser does with it, in ``data.ts``)."""
     lists = change.header["lists"]
     splices = {name: tuple(lists.get(name, (0, 0, []))) for name in LISTS}
-    header = {**old.header, "name": change.header["name"]}
+    header = {**old.header, "name": change.header["name"], "rough": change.header["rough"]}
     header |= {"graphs": change.header.get("graphs", old.header["graphs"])}
     for name in TABLES:
         rows = [*old.header.get(name, []), *lists.get(name, [])]

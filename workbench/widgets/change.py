@@ -113,7 +113,7 @@ def value_of(model: Model, node: str, name: str, text: str) -> Any:
         inner = inner if inner.startswith(("[", "(")) else f"[{inner}]"
         if kind == "STRINGS" and not re.match(r"""\[\s*(['"]|\])""", inner):
             return [part.strip() for part in inner[1:-1].split(",")]
-        return list(_literal(label, inner, (list, tuple), f"{_WORDS[kind]}, such as {_SAMPLES[kind]}"))
+        return list(_literal(label, inner, (list, tuple), f"{_WORDS[kind]}, such as {_SAMPLES[kind]}", text))
     return _literal(label, text, (int, float), _WORDS.get(kind, kind.lower()))
 
 
@@ -122,7 +122,9 @@ _WORDS = {"INT": "an int", "FLOAT": "a float", "INTS": "a list of ints", "FLOATS
 _SAMPLES = {"INTS": "[1, 2]", "FLOATS": "[0.5, 1.0]", "STRINGS": "['a', 'b']"}
 
 
-def _literal(label: str, text: str, kinds: type | tuple[type, ...], expected: str) -> Any:
+def _literal(
+    label: str, text: str, kinds: type | tuple[type, ...], expected: str, typed: str | None = None
+) -> Any:
     try:
         value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -130,7 +132,7 @@ def _literal(label: str, text: str, kinds: type | tuple[type, ...], expected: st
         if re.fullmatch(r"[+-]?(inf|nan)", text.strip().lower()):
             value = float(text)
     if not isinstance(value, kinds):
-        raise EditError(f"{label}: got {text[:60]!r}, expected {expected}; correct it")
+        raise EditError(f"{label}: got {(typed or text)[:60]!r}, expected {expected}; correct it")
     return value
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -94,6 +96,7 @@ class GraphView(anywidget.AnyWidget):
         self.uploads: dict[str, bytes] = {}
         self._watching: set[str] = set()
         self._stale, self._due, self._last = False, False, 0.0
+        self._thread, self._loop = threading.get_ident(), _loop()
         self._following = False
         self._ends: Callable[[], None] = lambda: None
         self._running: dict[str, Event] = {}
@@ -133,11 +136,8 @@ class GraphView(anywidget.AnyWidget):
         if not self._watching:
             return  # it is shown when somebody looks
         wait = self._last + PAUSE - time.monotonic()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            wait = 0
-        if wait <= 0:
+        loop = _loop()
+        if wait <= 0 or loop is None:
             self.refresh()
         elif not self._due:
             self._due = True
@@ -201,7 +201,8 @@ class GraphView(anywidget.AnyWidget):
 
     @traitlets.validate("selection")
     def _check_selection(self, proposal: Any) -> list[str]:
-        known = set(self.columns.header["nodes"])
+        here = threading.get_ident() == self._thread
+        known = set((self.columns if here else self.shown.columns).header["nodes"])
         unknown = [name for name in proposal.value if name not in known]
         if unknown:
             raise NotInModelError(
@@ -323,7 +324,12 @@ class GraphView(anywidget.AnyWidget):
         elif "bye" in message:
             self._watching.discard(str(message["bye"]))
         elif "rpc" in message:
-            self._answer(message, [bytes(item) for item in buffers or ()])
+            work = partial(self._answer, message, [bytes(item) for item in buffers or ()])
+            # JupyterLab's messages may come in a thread of their own, while a cell runs that uses the same graph
+            if self._loop is None or threading.get_ident() == self._thread:
+                work()
+            else:
+                self._loop.call_soon_threadsafe(work)
 
     def _answer(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         """Answer at once, or begin what takes long in a thread (which takes nothing of the graph that edits move)."""
@@ -384,3 +390,11 @@ class GraphView(anywidget.AnyWidget):
             event.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
         super().close()
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs here: that of the kernel, or none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

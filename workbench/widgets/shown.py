@@ -37,7 +37,6 @@ class Shown:
             old, self.model = self.columns, model
             new = self._make(model, len(model.ir.graph) <= AT_ONCE, old)
             related = old.builder is not None and new.builder is not None and old.builder.goes_on(new.builder)
-            new.header["rough"] = "node.macs" in new.arrays and related
             return self._take(new, view.patch(old, new) if related else None)
 
     def improve(self, model: Model) -> view.Columns | None:
@@ -56,7 +55,7 @@ class Shown:
         self.columns = new
         new.header["stamp"] = self.stamp
         if change is not None:
-            change.header |= {"from": self.stamp - 1, "stamp": self.stamp, "rough": new.header["rough"]}
+            change.header |= {"from": self.stamp - 1, "stamp": self.stamp}
         return change
 
     def rows(self, old: view.Columns) -> np.ndarray:

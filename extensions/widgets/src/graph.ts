@@ -57,7 +57,6 @@ class Kernel implements Host {
     const kernel = model.widget_manager?.kernel;
     const look = () => {
       if (ENDED.includes(kernel!.status)) this.lose();
-      else if (!this.gone) this.wait();
     };
     for (const signal of [kernel?.statusChanged, kernel?.connectionStatusChanged]) {
       signal?.connect(look);
@@ -99,7 +98,7 @@ class Kernel implements Host {
       const kernel = this.model.widget_manager?.kernel;
       const lost = kernel?.connectionStatus && kernel.connectionStatus !== "connected";
       this.trouble?.(lost ? "There is no connection to the kernel; waiting for it …"
-        : kernel?.status === "busy" ? "The kernel is busy; waiting for it …"
+        : kernel ? "The kernel is busy; waiting for it …"
           : "The kernel gives no answer: it is busy, or was restarted (then run the cell again) …", false);
     }, PATIENCE);
   }

@@ -4,7 +4,7 @@ import { type Move, patched } from "./patch";
 import type { Scene } from "./scene";
 import type { View } from "./view";
 
-const IDLE = 1500; // ms after the last edit until costs are counted again and the saved state follows
+const IDLE = 3000; // ms after the last edit until costs are counted again and the saved state follows
 
 export class Live {
   private latest!: Unpacked; // the newest columns that are here

@@ -52,6 +52,7 @@ export class Scene {
   pieceItem!: Int32Array; // the item that a piece leads into, or -1
   pieceChange?: Uint8Array; // in a diff: 1 added, 2 removed
   crossings = 0;
+  placed?: { out: LevelOutput[]; sizes: { w: Float32Array; h: Float32Array }[] };
   private parents: Int32Array;
 
   constructor(readonly data: Data, readonly choice: Choice, earlier?: Places) {
@@ -220,6 +221,7 @@ export class Scene {
 
   /** Takes what the worker placed. */
   finish(placed: LevelOutput[], sizes: { w: Float32Array; h: Float32Array }[]) {
+    this.placed = { out: placed, sizes };
     const n = this.kind.length;
     this.w = new Float32Array(n);
     this.h = new Float32Array(n);
@@ -279,6 +281,19 @@ export class Scene {
     this.pieceChange = new Uint8Array(this.pieceTensor.length);
     for (let p = 0; p < this.pieceTensor.length; p++)
       this.pieceChange[p] = edges.get(this.pieceItem[p] < 0 ? String(this.pieceTensor[p]) : `${this.pieceTensor[p]} ${this.pieceItem[p]}`) ?? 0;
+  }
+
+  /** The same boxes and edges as in another scene. */
+  alike(other: Scene): boolean {
+    const same = (a?: ArrayLike<number>, b?: ArrayLike<number>) => {
+      if (a?.length !== b?.length) return false;
+      for (let i = 0; i < (a?.length ?? 0); i++) if (a![i] !== b![i]) return false;
+      return true;
+    };
+    return this.choice.wrap === other.choice.wrap && this.levels.length === other.levels.length && this.levels.every(({ input, inside }, l) => {
+      const was = other.levels[l];
+      return !inside.length && !was.inside.length && input.n === was.input.n && (["w", "h", "src", "start", "dst", "scope"] as const).every((key) => same(input[key], was.input[key]));
+    });
   }
 
   where(): Places {

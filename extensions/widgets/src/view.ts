@@ -201,8 +201,10 @@ export class View {
 
   async arrange(data: Data, earlier?: Places): Promise<Scene> {
     const scene = new Scene(data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap }, earlier);
-    // the page itself is quicker for what is small: no copy, no start of a worker
-    const placed = scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
+    const before = this.scene?.placed;
+    // what is drawn has not changed by a rename or an attribute; for what is small the page itself is quicker: no copy
+    const placed = before && scene.alike(this.scene) ? before
+      : scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
     scene.finish(placed.out, placed.sizes);
     return scene;
   }
@@ -296,6 +298,8 @@ export class View {
     this.coloring = coloring(this.data, this.scene, this.state, this.theme);
     this.renderer.color = this.coloring.color;
     this.legend.replaceChildren(this.coloring.legend(this.scene));
+    this.legend.hidden = !this.data.nodes;
+    this.columns.hidden = this.wrap && !this.wrapped;
     this.renderer.mark = this.coloring.mark;
     this.worst.hidden = !this.coloring.targets;
     this.worst.textContent = this.state.overlay === "origin" || this.coloring.mark ? "Next" : "Worst";
@@ -316,9 +320,10 @@ export class View {
     const next = this.host.state();
     const hide = next.hide.join() !== this.state.hide.join();
     const selected = this.selection.map((n) => this.data.name(n)).join("\0") !== next.selection.join("\0");
+    const same = JSON.stringify([next.overlay, next.values?.header]) === JSON.stringify([this.state.overlay, this.state.values?.header]) && next.values?.numbers.length === this.state.values?.numbers.length && (next.values?.numbers ?? []).every((v, i) => Object.is(v, this.state.values!.numbers[i]));
     this.state = next;
     if (hide) void this.rearrange();
-    else this.recolor({}, false);
+    else if (!same) this.recolor({}, false);
     if (!selected) return;
     this.select(this.named(next.selection), { quiet: true });
     if (this.selection.length) this.show(this.selection);
@@ -349,8 +354,7 @@ export class View {
     if (whole.k >= 0.3) Object.assign(renderer.camera, whole);
     else {
       const k = Math.max(0.3, Math.min(0.8, (renderer.width * 0.8) / Math.max(1, scene.width)));
-      const wrapped = scene.column.some((c) => c > 0);
-      const x = wrapped ? renderer.width / 2 / k - 26 / k : this.middle();
+      const x = this.wrapped ? renderer.width / 2 / k - 26 / k : this.middle();
       Object.assign(renderer.camera, { k, x, y: renderer.height / 2 / k - 26 / k });
     }
   }
@@ -365,8 +369,9 @@ export class View {
 
   private whole(): Camera {
     const { scene, renderer } = this;
-    const k = Math.min(1.15, (renderer.width - 48) / Math.max(1, scene.width), (renderer.height - 48) / Math.max(1, scene.height));
-    return { x: scene.width / 2, y: scene.height / 2, k };
+    const foot = this.wrapped ? this.legend.offsetHeight : 0; // columns fill the view: the legend must not hide their ends
+    const k = Math.min(1.15, (renderer.width - 48) / Math.max(1, scene.width), (renderer.height - 48 - foot) / Math.max(1, scene.height));
+    return { x: scene.width / 2, y: scene.height / 2 + foot / 2 / k, k };
   }
 
   /** What is looked at has moved. */
@@ -566,6 +571,10 @@ export class View {
     this.state.hide = this.state.hide.length ? [] : ["identity", "shape"];
     this.host.set({ hide: this.state.hide });
     void this.rearrange();
+  }
+
+  private get wrapped(): boolean {
+    return this.scene.column.some((c) => c > 0);
   }
 
   toggleColumns() {

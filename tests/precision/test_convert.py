@@ -248,6 +248,17 @@ def test_custom_operators_and_functions_stay():
     assert small.casts(found)[1] == ("a", "a_float32")
 
 
+def test_outputs_that_are_left_out_do_not_matter():
+    node = onnx.helper.make_node("LSTM", ["x", "w", "r"], ["", "h"], name="lstm", hidden_size=3)
+    ports = [onnx.helper.make_tensor_value_info(n, 1, dims) for n, dims in (("x", [5, 1, 4]), ("h", [1, 1, 3]))]
+    held = {"w": small.normal(1, 12, 4), "r": small.normal(1, 12, 3)}
+    weights_ = [onnx.numpy_helper.from_array(array, name) for name, array in held.items()]
+    graph = onnx.helper.make_graph([node], "g", ports[:1], ports[1:], weights_)
+    made = wb.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8))
+    assert nodes(made, "fp16").kind["lstm"] == "computes"
+    assert small.dtypes(convert(made, "fp16"))["r"] == "float16"
+
+
 def test_refused():
     with pytest.raises(
         EditError, match="cannot convert the model: got the type 'fp8', expected 'fp16' or 'bf16'"

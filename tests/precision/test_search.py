@@ -13,7 +13,7 @@ from precision import planted, small
 
 import workbench as wb
 from workbench.errors import CompareError, EditError, NotInModelError
-from workbench.precision import search
+from workbench.precision import search, trials
 from workbench.precision.noise import HUGE, Edge, rank
 from workbench.precision.speed import Speed
 
@@ -57,7 +57,7 @@ def test_fewer_nodes_than_a_contiguous_prefix(real_model):
     all_low = find(made, tolerance=math.inf)
     assert all_low.keep == () and all_low.runs == 2
     result = find(made, tolerance=all_low.trials.error[0] / 2)
-    assert result.complete and 0 < len(result.keep) <= 6  # a prefix needs 20
+    assert result.complete and 0 < len(result.keep) <= 6  # a prefix needs 16
     feed = {k: np.asarray(v) for k, v in next(iter(wb.inputs.feeds(made))).items()}
     want, got = (small.run(m, feed) for m in (made, result.simulated))
     for key, value in want.items():
@@ -138,6 +138,18 @@ def test_a_metric_that_varies_is_told():
         CompareError, match="with every node in float32 the error is still 1, beyond the tolerance 0"
     ):
         find(planted.softmax(), inputs=planted.feeds("softmax"), metric=lambda a, b: 1.0, tolerance=0.0)
+
+
+def test_weights_that_are_read_from_a_file_give_the_same(real_model, monkeypatch):
+    made = wb.load(real_model("mtcnn_pnet"))
+    inputs = list(wb.inputs.feeds(made))
+    sets = [(), ("conv2d",), ("conv2d", "conv2d_1")]
+    with trials.Trials(made, "float16", inputs) as inside:
+        errors = [inside.trial(keep).error for keep in sets]
+    monkeypatch.setattr(trials, "SPILLED", 0)
+    with trials.Trials(made, "float16", inputs) as outside:
+        assert [outside.trial(keep).error for keep in sets] == errors
+        assert len(outside.simulated(())) < made.to_proto().ByteSize() / 3
 
 
 class Stop(Exception):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .process import Session, Worker, free, view
     from .runner import Runner
 
-BACKENDS = ("onnxruntime",)
+BACKENDS = ("onnxruntime", "cuda")
 
 __all__ = ["BACKENDS", "Runner", "Session", "Worker", "free", "view"]
 

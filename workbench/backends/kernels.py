@@ -86,8 +86,11 @@ class CompileReport:
         return (
             f"{self.plugin.signature}: kernel {self.plugin.kernel} compiled {len(self.kernels)} times "
             f"(NVRTC {self.version}), "
-            f"{f'{spills} bytes of spills' if spills else 'no spills'}, occupancy {least:.0%} or more\n{self.table}"
+            f"{f'{spills} bytes of spills' if spills else 'no spills'}, occupancy {least:.0%} or "
+            f"more\n{self.table.to_string()}"
         )
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return (

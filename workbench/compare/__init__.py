@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..backends import Worker
+from ..backends import BACKENDS, Worker
 from ..errors import CompareError
 from ..inputs import feeds as make_feeds
 from ..model import Model, TensorInfo
@@ -17,7 +18,7 @@ from ..model.shapes import infer
 from ..segments import Graph
 from . import plan as planning
 from .records import AS_RUN, records
-from .rerun import Rerun
+from .rerun import Rerun, Workers
 from .result import Comparison, Pair
 from .stream import Stream
 from .tracks import RUN, Track, fitting
@@ -39,6 +40,7 @@ def compare(
     as_run: bool = False,
     optimize: str = "all",
     threads: int | None = None,
+    candidate_backend: str = "onnxruntime",
     timeout: float = 600.0,
     progress: bool = True,
 ) -> Comparison:
@@ -57,6 +59,9 @@ def compare(
         as_run: compare with the graph that the runtime really executes: the candidate as optimised at level
             `optimize`; only tensors that exist there are compared, and `meta["observer"]` says what looking changed.
         threads: threads of the runtime (None: its choice).
+        candidate_backend: runtime of the candidate; ``cuda`` is ONNX Runtime's CUDA provider with the kernels
+            of plugins
+            (float32 without TF32), so that comparing a model with itself shows what the GPU does otherwise.
         timeout: seconds that one step of the runtime may take.
         progress: show a progress bar when it takes longer than a second.
 
@@ -65,14 +70,21 @@ def compare(
         CompareError: the two models share no tensor or have different inputs.
         BackendError: the runtime failed, crashed or timed out.
     """
-    if not isinstance(candidate, Model) and hasattr(candidate, "compared_with"):  # an engine, of a later package
+    if not isinstance(candidate, Model) and hasattr(
+        candidate, "compared_with"
+    ):  # an engine, of a later package
         return candidate.compared_with(
             reference, inputs, shapes=shapes, count=count, seed=seed, tolerance=tolerance, local=local,
             memory_budget=memory_budget, timeout=timeout, progress=progress,
         )  # fmt: skip
     start = time.perf_counter()
     pool = threads or max(1, (os.cpu_count() or 1) // 2)
-    with Worker("onnxruntime", timeout=timeout, parallel=2, pool=pool) as worker:
+    _check_backend(candidate_backend, as_run)
+    with contextlib.ExitStack() as stack:
+        worker = stack.enter_context(Worker("onnxruntime", timeout=timeout, parallel=2, pool=pool))
+        other = worker
+        if candidate_backend != worker.backend:
+            other = stack.enter_context(Worker(candidate_backend, timeout=timeout))
         with paused():
             first, second = map(opened, (reference, candidate))
         items = make_feeds(first, inputs, shapes=shapes, count=count, seed=seed)
@@ -83,7 +95,10 @@ def compare(
             graph = Graph(second.to_proto())
             feed = fitting(graph, next(iter(items)), _inputs(Graph(first.to_proto()), graph))
             second, observer = observe(worker, second, feed, optimize=optimize, threads=threads)
-        comparison = _stream(worker, first, second, items, tolerance, local, memory_budget, threads, progress)
+        workers = Workers(worker, other)
+        comparison = _stream(
+            workers, first, second, items, tolerance, local, memory_budget, threads, progress
+        )
     comparison.meta |= {"seconds": time.perf_counter() - start, "as_run": as_run}
     if observer:
         comparison.meta["observer"] = observer
@@ -92,8 +107,21 @@ def compare(
     return comparison
 
 
+def _check_backend(name: str, as_run: bool) -> None:
+    if name not in BACKENDS:
+        raise CompareError(
+            f"cannot compare on {name!r}; expected candidate_backend to be one of {', '.join(BACKENDS)}"
+        )
+    if as_run and name != "onnxruntime":
+        raise CompareError(
+            f"cannot compare as it is run on {name!r}: as_run is about the graph that onnxruntime "
+            "optimises on the CPU; "
+            "leave as_run out"
+        )
+
+
 def _stream(
-    worker: Worker,
+    workers: Workers,
     first: Model,
     second: Model,
     items: Any,
@@ -103,6 +131,7 @@ def _stream(
     threads: int | None,
     progress: bool,
 ) -> Comparison:
+    worker = workers.reference
     limit = max(1 << 20, budget // 18)
     with paused():
         a, b = Graph(first.to_proto()), Graph(second.to_proto())
@@ -118,7 +147,11 @@ def _stream(
     group = max(1, int((budget - 4 * limit) // max(1, plan.live)))
     tracks = {
         name: Track(name, graph, worker, model.name, RUN)
-        for name, graph, model in (("reference", a, first), ("candidate", b, second), ("local", b, second))
+        for name, graph, model, worker in (
+            ("reference", a, first, workers.reference),
+            ("candidate", b, second, workers.candidate),
+            ("local", b, second, workers.candidate),
+        )
     }
     try:
         total = len(items)
@@ -142,9 +175,16 @@ def _stream(
         "segments": len({key // 2 for key in plan.pieces}),
         "pieces": stream.sessions.loaded,
         "memory_budget": budget,
-        "peak_bytes": worker.peak_bytes(),
+        "peak_bytes": sum(each.peak_bytes() for each in dict.fromkeys(workers)),
     }
-    rerun = Rerun(first, second, plan, names, items, RUN, worker.timeout, worker.options)
+    if workers.candidate is not worker:
+        meta |= {
+            "candidate_runtime": workers.candidate.backend,
+            "candidate_version": workers.candidate.version,
+        }
+    rerun = Rerun(
+        first, second, plan, names, items, RUN, worker.timeout, worker.options, workers.candidate.backend
+    )
     return Comparison(records(stream, names, local), a.outputs, tolerance, meta, rerun)
 
 

@@ -21,6 +21,7 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2
 """|kernel - body| <= tolerance * (1 + |body|), by dtype of the output; other dtypes must be equal.
 Of a 16-bit type that is 4 units in the last place: a kernel may round in between as the operators that it
 replaces do."""
+_START_S = 120.0  # seconds until a worker has loaded CUDA's libraries
 _LARGE = 1 << 21  # elements: above, the first dim of the example is cut
 _LAST = (1, 7, 129, 264, 1000, 4096, 50257)
 
@@ -74,6 +75,8 @@ class KernelCheck:
         fine = f"{len(self.cases) - len(wrong)} of {len(self.cases)} cases are fine"
         head = f"{self.plugin.name} on {self.device}: {fine}"
         return "\n".join([head, *(f"  {c.what}, {c.dtype} {c.shapes}: {c.verdict}" for c in wrong)])
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return self.table.style.set_caption(str(self).split("\n")[0]).to_html()
@@ -176,8 +179,14 @@ class _Lab:
 
     def __init__(self, plugin: Plugin, attributes: dict[str, Any], timeout: float):
         self.plugin, self.attributes, self.timeout = plugin, attributes, timeout
-        self.worker = Worker("cuda", timeout=timeout)
+        self.worker = self._started()
         self.lost = ""
+
+    def _started(self) -> Worker:
+        worker = Worker("cuda", timeout=_START_S)
+        worker.version  # noqa: B018 - its start does not count
+        worker.timeout = self.timeout
+        return worker
 
     def close(self) -> None:
         self.worker.close()
@@ -207,7 +216,7 @@ class _Lab:
 
     def _replaced(self, what: str, dtype: str, shown: str, why: str) -> Case:
         self.worker.close()
-        self.worker = Worker("cuda", timeout=self.timeout)
+        self.worker = self._started()
         self.lost = f"the kernel ended its worker at {what!r}"
         return Case(what, dtype, shown, f"{why} (the worker was replaced)")
 
@@ -251,7 +260,8 @@ def _judge(results: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) 
         if error.size:
             worst = max(worst, float(error.max()))
             if worst > tolerance:
-                flat = np.where(odd, 0, np.abs(mine - want) / (1 + np.abs(want)))
+                flat = np.zeros(want.shape)
+                flat[~odd] = error
                 at = tuple(map(int, np.unravel_index(int(np.nanargmax(flat)), flat.shape)))
                 return worst, (
                     f"output {name!r} at {at}: got {mine[at]:.6g}, the body gives {want[at]:.6g}; relative error "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,13 @@ from .result import SHAPES_DIFFER, Comparison, Pair
 from .tracks import fitting
 
 Values = dict[str, np.ndarray]
+
+
+class Workers(NamedTuple):
+    """Where the reference and the candidate run: the same worker when it is one runtime."""
+
+    reference: Worker
+    candidate: Worker
 
 
 @dataclass
@@ -39,9 +47,16 @@ class Rerun:
     options: dict[str, Any]
     timeout: float
     start: dict[str, Any]
+    candidate_backend: str = "onnxruntime"
 
-    def worker(self) -> Worker:
-        return Worker("onnxruntime", timeout=self.timeout, **self.start)
+    @contextmanager
+    def worker(self) -> Iterator[Workers]:
+        with ExitStack() as stack:
+            first = stack.enter_context(Worker("onnxruntime", timeout=self.timeout, **self.start))
+            other = first
+            if self.candidate_backend != first.backend:
+                other = stack.enter_context(Worker(self.candidate_backend, timeout=self.timeout))
+            yield Workers(first, other)
 
     def feed(self, item: int) -> Values:
         """Input number `item`, for the reference."""
@@ -72,16 +87,16 @@ class Rerun:
             session.close()
         return result
 
-    def on_reference(self, worker: Worker, known: Values, outputs: Sequence[str]) -> Values:
-        return self.run(worker, self.plan.reference, self.reference.name, known, outputs)
+    def on_reference(self, workers: Workers, known: Values, outputs: Sequence[str]) -> Values:
+        return self.run(workers.reference, self.plan.reference, self.reference.name, known, outputs)
 
-    def on_candidate(self, worker: Worker, known: Values, outputs: Sequence[str]) -> Values:
-        return self.run(worker, self.plan.candidate, self.candidate.name, known, outputs)
+    def on_candidate(self, workers: Workers, known: Values, outputs: Sequence[str]) -> Values:
+        return self.run(workers.candidate, self.plan.candidate, self.candidate.name, known, outputs)
 
     def for_candidate(self, feed: Values) -> Values:
         return fitting(self.plan.candidate, feed, self.names)
 
-    def local(self, worker: Worker, feed: Values, tensors: Sequence[str]) -> Values:
+    def local(self, worker: Workers, feed: Values, tensors: Sequence[str]) -> Values:
         """What the candidate's nodes make of the reference's values; reference tensor -> value."""
         plan = self.plan
         layers = {name: self._layer(plan.pairs[name]) for name in tensors}
@@ -116,7 +131,7 @@ class Rerun:
         nodes = self.plan.candidate.needed([other], self._layer(other))
         return sum(not node.constant for node in nodes)
 
-    def _dtypes(self, worker: Worker, feed: Values, tensors: Sequence[str]) -> dict[str, str]:
+    def _dtypes(self, worker: Workers, feed: Values, tensors: Sequence[str]) -> dict[str, str]:
         values = self.on_candidate(worker, self.for_candidate(feed), tensors)
         return {name: value.dtype.name for name, value in values.items()}
 

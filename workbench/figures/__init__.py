@@ -10,6 +10,7 @@ from .changed import before_after
 from .compared import blame, error_by_depth, worst_tensors
 from .engine import findings, footprint, precision_sunburst, product_sizes, time_by_precision, timeline
 from .engines import engine_changes, engine_times
+from .kernels import kernel_roofline
 from .precision import precision_front
 from .profiled import roofline, time_by_layer, treemap
 
@@ -24,6 +25,7 @@ __all__ = [
     "precision_front",
     "precision_sunburst",
     "product_sizes",
+    "kernel_roofline",
     "roofline",
     "time_by_layer",
     "time_by_precision",

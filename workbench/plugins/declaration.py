@@ -228,8 +228,8 @@ class Plugin:
         return importlib.import_module("workbench.profile.kernels").bench(self, shapes, **options)
 
     def tensorrt(self, **options: Any) -> Any:
-        """Register with TensorRT: see `workbench.backends.tensorrt_plugin.register`."""
-        return importlib.import_module("workbench.backends.tensorrt_plugin").register(self, **options)
+        """Register with TensorRT: see `workbench.backends.tensorrt.plugin.register` (not run by the project)."""
+        return importlib.import_module("workbench.backends.tensorrt.plugin").register(self, **options)
 
 
 def _alike(

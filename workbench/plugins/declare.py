@@ -42,7 +42,8 @@ def plugin(
     Args:
         name: of the operator, in domain ``workbench``; one that no ONNX operator has.
         body: what it computes, in ONNX: text of ONNX's function syntax, an onnxscript function, a FunctionProto, or
-            ``(model, node names)``. Its inputs, outputs and attributes are those of the plugin.
+            ``(model, node names)`` (whose constants keep their type: name it in `dtypes`). Its inputs, outputs
+            and attributes are those of the plugin.
         cuda: CUDA C++ source of a kernel ``__global__ void f(const T_x* x, ..., T_y* y, ..., arguments)``: pointers to
             the inputs, then to the outputs, then `args`. ``T_<name>`` is the type of that tensor, ``T`` that of the
             first input; a file ``workbench.cuh`` with 16-byte packs, 16-bit floats and row reductions is included.

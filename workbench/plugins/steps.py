@@ -75,7 +75,9 @@ def cut(proto: onnx.ModelProto) -> Steps:
         PluginError: the type of a tensor that flows between pieces is not known.
     """
     graph = Graph(proto)
-    dtypes = _dtypes(proto, graph)
+    types = _types(proto)
+    dtypes = {name: DTYPES.get(kind.tensor_type.elem_type, "") for name, kind in types.items()}
+    dtypes |= {n: DTYPES[t.data_type] for n, t in graph.weights.items() if isinstance(t, onnx.TensorProto)}
     calls, without = _calls(proto, graph, dtypes)
     at = _stages(graph, calls)
     used_by: dict[str, set[int]] = {
@@ -89,7 +91,7 @@ def cut(proto: onnx.ModelProto) -> Steps:
         here = [node for node in graph.order if at[node.index] == stage]
         ordinary = [node for node in here if node.index not in calls]
         if ordinary:
-            steps.append(_piece(graph, ordinary, stage, used_by, dtypes))
+            steps.append(_piece(graph, ordinary, stage, used_by, types))
         steps += [calls[node.index] for node in here if node.index in calls]
     wanted = {name for call in calls.values() for name in call.inputs} | set(graph.outputs)
     weights = {name: found for name in sorted(wanted) if (found := _weight(graph, name)) is not None}
@@ -138,32 +140,35 @@ def _stages(graph: Graph, calls: Mapping[int, Call]) -> dict[int, int]:
 
 
 def _piece(
-    graph: Graph, nodes: list[Node], stage: int, used_by: Mapping[str, set[int]], dtypes: Mapping[str, str]
+    graph: Graph,
+    nodes: list[Node],
+    stage: int,
+    used_by: Mapping[str, set[int]],
+    types: Mapping[str, onnx.TypeProto],
 ) -> Piece:
     made = {name for node in nodes for name in node.outputs}
     outputs = [name for node in nodes for name in node.outputs if used_by.get(name, set()) - {stage}]
     reads = dict.fromkeys(name for node in nodes for name in node.inputs)
     inputs = [name for name in reads if name not in made and not graph.is_weight(name)]
     for name in inputs:
-        if not dtypes.get(name):
+        if name not in types:
             raise PluginError(
                 f"the type of tensor {name!r}, which flows between two pieces, is not known; got none from shape "
                 "inference, expected one; state it in the model's value_info"
             )
-    model = graph.piece(nodes, outputs, {name: dtypes[name] for name in inputs})
+    model = graph.piece(nodes, outputs, {n: DTYPES[types[n].tensor_type.elem_type] for n in inputs})
+    for (
+        value
+    ) in model.graph.input:  # with the shapes that are known: some of the runtime's fusions look at them
+        value.type.CopyFrom(types[value.name])
     return Piece(model, tuple(inputs), tuple(outputs), tuple(node.name for node in nodes))
 
 
-def _dtypes(proto: onnx.ModelProto, graph: Graph) -> dict[str, str]:
-    found = dict(graph.dtypes)
-    light = onnx.ModelProto()
-    light.CopyFrom(proto)
-    inferred = onnx.shape_inference.infer_shapes(light) if light.ByteSize() < 1 << 31 else light
-    for info in (*inferred.graph.value_info, *inferred.graph.output):
-        found.setdefault(info.name, "")
-        found[info.name] = found[info.name] or DTYPES.get(info.type.tensor_type.elem_type, "")
-    found |= {n: DTYPES[t.data_type] for n, t in graph.weights.items() if isinstance(t, onnx.TensorProto)}
-    return found
+def _types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """What is known of the types of tensors: declared or inferred."""
+    inferred = onnx.shape_inference.infer_shapes(proto) if proto.ByteSize() < 1 << 31 else proto
+    known = (*proto.graph.input, *inferred.graph.value_info, *inferred.graph.output)
+    return {info.name: info.type for info in known if info.type.tensor_type.elem_type}
 
 
 def _weight(graph: Graph, name: str) -> onnx.TensorProto | None:

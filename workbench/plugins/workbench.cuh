@@ -36,13 +36,6 @@ template <class T> __device__ Pack<T> load(const T* from, long long pack) {
   return both.pack;
 }
 
-// For what is read once: it leaves the cache first.
-template <class T> __device__ Pack<T> stream(const T* from, long long pack) {
-  union { uint4 bits; Pack<T> pack; } both;
-  both.bits = __ldcs(reinterpret_cast<const uint4*>(from) + pack);
-  return both.pack;
-}
-
 template <class T> __device__ void store(T* to, long long pack, const Pack<T>& values) {
   union { Pack<T> pack; uint4 bits; } both;
   both.pack = values;

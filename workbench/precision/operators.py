@@ -28,7 +28,7 @@ MOVES = frozenset({
     "Abs", "Compress", "Concat", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements",
     "GatherND", "GlobalMaxPool", "Identity", "Max", "MaxPool", "Min", "Neg", "Pad", "ReduceMax", "ReduceMin", "Relu",
     "Reshape", "ReverseSequence", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu",
-    "Unsqueeze", "Upsample", "Where",
+    "Unsqueeze", "Where",
 })  # fmt: skip
 """Operators that give only values that they were given, or their negatives: of rounded values they make rounded
 values, without an error of their own. They follow their neighbours."""
@@ -79,9 +79,8 @@ def role(draft: Draft, node: ir.Node, low: str) -> Role:
     inputs = [i for i, value in enumerate(node.inputs) if is_float(draft, value)]
     outputs = [i for i, value in enumerate(node.outputs) if value.name and is_float(draft, value)]
     if any(True for _ in bodies(node)):
-        return Role(
-            "stays", reason="what enters and leaves its bodies is float32; the nodes in them are converted"
-        )
+        why = "what enters and leaves its bodies is float32; the nodes in them are converted"
+        return Role("stays", reason=why)
     if not inputs and not outputs:
         return Role("none")
     onnx_own = node.domain in ("", "ai.onnx")
@@ -91,16 +90,14 @@ def role(draft: Draft, node: ir.Node, low: str) -> Role:
     if onnx_own and schema is not None and node.op_type in _TYPED:
         if not outputs:
             return Role("none")
-        if _allowed(schema, schema.outputs, 0, low):  # of a float32, a Cast to float32 makes nothing else
-            return (
-                Role("moves", (0,), (0,)) if inputs and node.op_type == "Cast" else Role("computes", (), (0,))
-            )
+        if _allowed(schema, schema.outputs, 0, low):
+            same = inputs and node.op_type == "Cast"  # of a float32, a Cast to float32 makes nothing else
+            return Role("moves", (0,), (0,)) if same else Role("computes", (), (0,))
         return Role("stays", reason=f"{node.op_type} of operator set {schema.since_version} makes no {low}")
     if schema is None:
         return Role("stays", reason="no definition of this operator says which types it takes")
-    if any(
-        value is not None and element(draft, value) in (None, 0) for value in (*node.inputs, *node.outputs)
-    ):
+    tensors = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
+    if any(element(draft, value) in (None, 0) for value in tensors):
         return Role("stays", reason="it has a tensor of unknown type, or a sequence")
     return _by_schema(draft, node, schema, inputs, outputs, low)
 

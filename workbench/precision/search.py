@@ -227,7 +227,9 @@ class Search:
         """Without nodes that remove no rounding, because what they read and make is rounded by others."""
         whole = keep | self.fixed
         active = {name for nodes in self.edges if nodes <= whole for name in nodes}
-        known = {name for nodes in self.edges for name in nodes} - self.inner.keys()  # of bodies little is known
+        known = {
+            name for nodes in self.edges for name in nodes
+        } - self.inner.keys()  # of bodies little is known
         return frozenset(name for name in keep if name in active or name not in known)
 
     def _loss(self, name: str, keep: frozenset[str]) -> float:

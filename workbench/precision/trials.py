@@ -23,6 +23,7 @@ from ..model import Model, load
 from ..model import proto as protos
 from ..model.save import large, spill
 from ..model.scopes import tensors
+from ..model.weights import FileTensor
 from .plan import Plan, Roles, borrowed, make, roles_of
 from .rewrite import Rewrite
 from .weights import Rounded
@@ -122,15 +123,18 @@ class Trials:
 
     def _spill(self) -> None:
         """Put weights, rounded and not, into a file, so that a run need not carry them."""
-        held = [t for t in tensors(self.model.ir) if large(t)]
-        held += [made for _, made, _ in self.rounded.made.values() if large(made)]
+        rounded = [tensor for before, after, _ in self.rounded.made.values() for tensor in (before, after)]
+        held = {
+            id(tensor): tensor
+            for tensor in (*tensors(self.model.ir), *rounded)
+            if large(tensor) and not (isinstance(tensor, FileTensor) and not tensor.file.embedded)
+        }
         self._spilled = {}
-        if sum(tensor.nbytes for tensor in held) < SPILLED:
+        if sum(tensor.nbytes for tensor in held.values()) < SPILLED:
             return
         self._folder = tempfile.TemporaryDirectory(prefix="workbench-precision-")
         path = Path(self._folder.name) / "weights.data"
-        unique = list({id(tensor): tensor for tensor in held}.values())
-        self._spilled = {key: (protos.location(path), offset) for key, offset in spill(unique, path).items()}
+        self._spilled = {key: (protos.location(path), at) for key, at in spill(held.values(), path).items()}
 
     # -- running ----------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from ..backends import BACKENDS, Worker
 from ..errors import BackendFailed, ProfileError
 from ..inputs import feeds
 from ..model import Model, load
+from . import device
 from .diff import profile_diff
 from .layers import not_executed, records, spread
 from .record import Recording, record
@@ -47,10 +48,13 @@ def profile(
     The runtime writes what it made of the model, with the weights, to a temporary folder for the time of this
     call: that is how its layers are joined to the model's nodes.
 
+    On ``cuda`` the layers' times are GPU times by events: of ONNX Runtime's optimised graph node by node, and of the
+    kernels of plugins; the latency is that of the whole with the inputs on the GPU (see `workbench.backends.cuda`).
+
     Args:
         model: a Model, or anything that `workbench.load` takes; or an engine of `workbench.tensorrt.build` (see
             `workbench.tensorrt.profile`; it runs on the GPU, whatever `backend` says).
-        backend: name of the runtime.
+        backend: name of the runtime: ``onnxruntime`` or ``cuda``.
         inputs: input data, see `workbench.inputs`; the first item is used for every run.
         shapes: values for symbolic dims or whole input shapes, for generated inputs.
         runs: measured runs with the layers timed, and as many without.
@@ -69,22 +73,46 @@ def profile(
     """
     if not isinstance(model, Model) and hasattr(model, "profiled"):  # an engine, of a later package
         return model.profiled(
-            inputs, shapes=shapes, runs=runs, warmup=5 if warmup is None else warmup, seed=seed, timeout=timeout
+            inputs,
+            shapes=shapes,
+            runs=runs,
+            warmup=5 if warmup is None else warmup,
+            seed=seed,
+            timeout=timeout,
         )
     model = load(model) if not isinstance(model, Model) else model
     _check(model.name, backend, runs, warmup, threads, optimize)
     feed = _first(feeds(model, inputs, shapes=shapes, count=1, seed=seed), model.name)
     proto = model.to_proto()
     options = {"optimize": optimize, "threads": threads}
+    meta: dict[str, Any] = {"runtime": backend, "provider": "CPUExecutionProvider"}
     with Worker(backend, timeout=timeout) as worker, _bar(model.name, 2 * runs, progress) as bar:
         with _naming_the_node(proto):
-            recording = record(
-                worker, proto, feed, name=model.name, nbytes=proto.ByteSize(), runs=runs, warmup=warmup,
-                options=options, tick=bar.update,
-            )  # fmt: skip
+            if backend == "cuda":
+                recording, more = device.record(
+                    worker,
+                    proto,
+                    feed,
+                    name=model.name,
+                    runs=runs,
+                    warmup=warmup,
+                    optimize=optimize,
+                    tick=bar.update,
+                )
+                meta |= more
+            else:
+                recording = record(
+                    worker, proto, feed, name=model.name, nbytes=proto.ByteSize(), runs=runs, warmup=warmup,
+                    options=options, tick=bar.update,
+                )  # fmt: skip
         layers = records(recording, proto, feed)
-        peaks = peaks or _peaks(layers, backend, threads, worker)
-        meta = {"runtime": backend, "version": worker.version, "provider": "CPUExecutionProvider"}
+        if peaks is None:
+            peaks = (
+                device.peaks(worker, layers)
+                if backend == "cuda"
+                else _peaks(layers, backend, threads, worker)
+            )
+        meta["version"] = worker.version
     noise = max(
         spread([float(np.median(block)) for block in kind])
         for kind in (recording.latency, recording.recorded)
@@ -93,8 +121,8 @@ def profile(
         {
             "model": model.name,
             "meta": {
-                **meta,
                 **_circumstances(recording, feed),
+                **meta,
                 **options,
                 "threads": threads or 0,
                 "seed": seed,

@@ -240,6 +240,12 @@ class Runtime:
                 self.device.copy(a.pointer, b.pointer, nbytes)
         return found[3:]
 
+    def triton(self, **given: Any) -> dict[str, Any]:
+        """See `workbench.backends.cuda.triton`."""
+        from .triton import run
+
+        return run(**given)
+
     def about(self) -> dict[str, Any]:
         """The GPU: ``name``, ``arch``, ``multiprocessors``, ``driver``."""
         device = self.device

@@ -144,15 +144,17 @@ class Device:
             self.did(self.driver.cuFuncSetAttribute(found, kind, shared))
         return found
 
-    def launch(self, function: Any, launch: Launch, pointers: Sequence[int]) -> None:
-        """Put a kernel in line; a grid with a 0 in it is nothing to do."""
+    def launch(
+        self, function: Any, launch: Launch, pointers: Sequence[int], stream: int | None = None
+    ) -> None:
+        """Put a kernel in line, on another stream if one is given; a grid with a 0 in it is nothing to do."""
         if not all(launch.grid):
             return
         types = [ctypes.c_void_p] * len(pointers)
         types += [ctypes.c_float if isinstance(v, float) else ctypes.c_longlong for v in launch.values]  # type: ignore[misc]
         self.did(
             self.driver.cuLaunchKernel(
-                function, *launch.grid, *launch.block, launch.shared, self._stream,
+                function, *launch.grid, *launch.block, launch.shared, self._stream if stream is None else stream,
                 ((*pointers, *launch.values), tuple(types)), 0,
             )
         )  # fmt: skip

@@ -15,7 +15,7 @@ from ..declare import plugin
 from .gelu import exact
 
 _SOURCE = r"""
-constexpr int UNROLL = 4;
+constexpr int UNROLL = 2;
 
 __device__ float activate(float v) { return ACTIVATION; }
 
@@ -39,7 +39,7 @@ extern "C" __global__ void fused_bias_activation(const T* __restrict__ x, const 
     for (int u = 0; u < UNROLL; u++) {
         const long long pack = first + u * blockDim.x;
         if (pack < packs) {
-            held[u] = wb::stream(x, pack);
+            held[u] = wb::load(x, pack);
             added[u] = wb::load(bias, at);
         }
         at += step;
@@ -66,8 +66,8 @@ def _made(name: str, activation: str, body: str, reference: Callable[[np.ndarray
         }}""",
         cuda=_SOURCE.replace("ACTIVATION", activation),
         args={"n": "size(x)", "cols": "cols(x)"},
-        grid="ceil_div(size(x), width(x) * block_x * 4)",
-        block=256,
+        grid="ceil_div(size(x), width(x) * block_x * 2)",
+        block=128,
         requires=("size(bias) == cols(x)",),
         example={"x": (4096, 4096), "bias": (4096,)},
         reference=lambda x, bias: reference(x + bias),

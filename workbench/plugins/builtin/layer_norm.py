@@ -34,7 +34,7 @@ extern "C" __global__ void __launch_bounds__(512) fused_layer_norm(
         float sum = 0.f, squares = 0.f;
 #pragma unroll
         for (int u = 0; u < HELD; u++)
-            if (threadIdx.x + u * blockDim.x < packs) held[u] = wb::stream(x, threadIdx.x + u * blockDim.x);
+            if (threadIdx.x + u * blockDim.x < packs) held[u] = wb::load(x, threadIdx.x + u * blockDim.x);
 #pragma unroll
         for (int u = 0; u < HELD; u++)
             if (threadIdx.x + u * blockDim.x < packs)

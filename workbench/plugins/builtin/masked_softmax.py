@@ -11,7 +11,42 @@ import numpy as np
 from ..declare import plugin
 
 _SOURCE = r"""
-constexpr int W = wb::width<T>, HELD = 4;
+constexpr int W = wb::width<T>;
+
+// A row of at most HELD packs for each thread, held in registers; powers of 2 instead of e.
+template <int HELD> __device__ void held_row(const T* scores, const T* mask, T* y, int packs, float scale)
+{
+    wb::Pack<T> held[HELD], added[HELD];
+    float value[HELD * W], most = wb::Max::start(), sum = 0.f;
+#pragma unroll
+    for (int u = 0; u < HELD; u++)
+        if (threadIdx.x + u * blockDim.x < packs) {
+            held[u] = wb::load(scores, threadIdx.x + u * blockDim.x);
+            added[u] = wb::load(mask, threadIdx.x + u * blockDim.x);
+        }
+#pragma unroll
+    for (int u = 0; u < HELD; u++)
+        if (threadIdx.x + u * blockDim.x < packs)
+#pragma unroll
+            for (int i = 0; i < W; i++) {
+                value[u * W + i] = float(held[u].at[i]) * scale + float(added[u].at[i]) * wb::LOG2_E;
+                most = wb::Max::of(value[u * W + i], most);
+            }
+    most = wb::row_max(most);
+#pragma unroll
+    for (int u = 0; u < HELD; u++)
+        if (threadIdx.x + u * blockDim.x < packs)
+#pragma unroll
+            for (int i = 0; i < W; i++) sum += value[u * W + i] = wb::fast_exp2(value[u * W + i] - most);
+    const float share = 1.f / wb::row_sum(sum);
+#pragma unroll
+    for (int u = 0; u < HELD; u++)
+        if (threadIdx.x + u * blockDim.x < packs) {
+#pragma unroll
+            for (int i = 0; i < W; i++) held[u].at[i] = T(value[u * W + i] * share);
+            wb::store(y, threadIdx.x + u * blockDim.x, held[u]);
+        }
+}
 
 extern "C" __global__ void __launch_bounds__(512) fused_masked_softmax(
     const T* __restrict__ scores, const T* __restrict__ mask, T* __restrict__ y, long long rows, long long cols,
@@ -27,43 +62,13 @@ extern "C" __global__ void __launch_bounds__(512) fused_masked_softmax(
     const unsigned batch = above / unsigned(heads), head = above - batch * unsigned(heads);
     mask += (((mask_batch == 1 ? 0 : batch) * mask_heads + (mask_heads == 1 ? 0 : head)) * mask_queries
              + (mask_queries == 1 ? 0 : query)) * cols;
-    const long long packs = cols / W;
-    scale *= wb::LOG2_E;  // powers of 2 instead of e
-    float most = wb::Max::start(), sum = 0.f;
-    if (cols % W == 0 && packs <= HELD * blockDim.x) {
-        wb::Pack<T> held[HELD], added[HELD];
-        float value[HELD * W];
-#pragma unroll
-        for (int u = 0; u < HELD; u++)
-            if (threadIdx.x + u * blockDim.x < packs) {
-                held[u] = wb::stream(scores, threadIdx.x + u * blockDim.x);
-                added[u] = wb::load(mask, threadIdx.x + u * blockDim.x);
-            }
-#pragma unroll
-        for (int u = 0; u < HELD; u++)
-            if (threadIdx.x + u * blockDim.x < packs)
-#pragma unroll
-                for (int i = 0; i < W; i++) {
-                    value[u * W + i] = float(held[u].at[i]) * scale + float(added[u].at[i]) * wb::LOG2_E;
-                    most = wb::Max::of(value[u * W + i], most);
-                }
-        most = wb::row_max(most);
-#pragma unroll
-        for (int u = 0; u < HELD; u++)
-            if (threadIdx.x + u * blockDim.x < packs)
-#pragma unroll
-                for (int i = 0; i < W; i++) sum += value[u * W + i] = wb::fast_exp2(value[u * W + i] - most);
-        const float share = 1.f / wb::row_sum(sum);
-#pragma unroll
-        for (int u = 0; u < HELD; u++) {
-            const int pack = threadIdx.x + u * blockDim.x;
-            if (pack >= packs) break;
-#pragma unroll
-            for (int i = 0; i < W; i++) held[u].at[i] = T(value[u * W + i] * share);
-            wb::store(y, pack, held[u]);
-        }
+    scale *= wb::LOG2_E;
+    if (cols % W == 0 && cols <= 4 * W * blockDim.x) {
+        if (cols <= 2 * W * blockDim.x) held_row<2>(scores, mask, y, cols / W, scale);
+        else held_row<4>(scores, mask, y, cols / W, scale);
         return;
     }
+    float most = wb::Max::start(), sum = 0.f;
     for (long long i = threadIdx.x; i < cols; i += blockDim.x)
         most = wb::Max::of(float(scores[i]) * scale + float(mask[i]) * wb::LOG2_E, most);
     most = wb::row_max(most);

@@ -27,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(512) fused_rms_norm(
         wb::Pack<T> held[HELD];
 #pragma unroll
         for (int u = 0; u < HELD; u++)
-            if (threadIdx.x + u * blockDim.x < packs) held[u] = wb::stream(x, threadIdx.x + u * blockDim.x);
+            if (threadIdx.x + u * blockDim.x < packs) held[u] = wb::load(x, threadIdx.x + u * blockDim.x);
 #pragma unroll
         for (int u = 0; u < HELD; u++)
             if (threadIdx.x + u * blockDim.x < packs)

@@ -23,8 +23,8 @@ extern "C" __global__ void fused_silu_mul(const T* __restrict__ x, const T* __re
     for (int u = 0; u < UNROLL; u++) {
         const long long pack = first + u * blockDim.x;
         if (pack < packs) {
-            a[u] = wb::stream(x, pack);
-            b[u] = wb::stream(gate, pack);
+            a[u] = wb::load(x, pack);
+            b[u] = wb::load(gate, pack);
         }
     }
 #pragma unroll
@@ -55,7 +55,7 @@ silu_mul = plugin(
     cuda=_SOURCE,
     args={"n": "size(x)"},
     grid="ceil_div(size(x), width(x) * block_x * 2)",
-    block=256,
+    block=128,
     requires=("size(gate) == size(x)", "rank(gate) == rank(x)"),
     example={"x": (4096, 4096), "gate": (4096, 4096)},
     reference=_reference,

@@ -32,8 +32,8 @@ extern "C" __global__ void __launch_bounds__(512) fused_skip_layer_norm(
 #pragma unroll
         for (int u = 0; u < HELD; u++)
             if (threadIdx.x + u * blockDim.x < packs) {
-                held[u] = wb::stream(x, threadIdx.x + u * blockDim.x);
-                other[u] = wb::stream(skip, threadIdx.x + u * blockDim.x);
+                held[u] = wb::load(x, threadIdx.x + u * blockDim.x);
+                other[u] = wb::load(skip, threadIdx.x + u * blockDim.x);
             }
 #pragma unroll
         for (int u = 0; u < HELD; u++)

@@ -137,6 +137,26 @@ def test_an_output_whose_identity_went_is_still_compared():
         assert found.ok and found.table.status["y"] == "compared"
 
 
+class Wrong(Careless):
+    """x sigmoid(x) to a node that does not fit: the edit is refused."""
+
+    name: ClassVar[str] = "wrong"
+
+    def rewrite(self, match: Any) -> list[ir.Node]:
+        return fuse_into(match, self.name, "And", [match.values["x"]] * 2)
+
+
+def test_what_the_checks_of_an_edit_refuse_is_told_and_the_others_stay(monkeypatch):
+    from workbench.fusions import catalog
+
+    monkeypatch.setitem(catalog.BY_NAME, "wrong", Wrong())
+    made = wb.load(TWO_SILUS).fuse([Wrong(), "silu"], progress=False)
+    assert made.report.counts == {"silu": 2}
+    (one, two) = made.report.refusals
+    assert (one.rule, one.node, two.node) == ("wrong", "Mul_1", "Mul_3")
+    assert "the edit was refused: node 'Mul_1_And' (And), input 0 (A): got float32 from tensor 'x'" in one.reason
+
+
 def test_without_verification_nothing_is_taken_back(careless):
     made = wb.load(TWO_SILUS).fuse([careless], progress=False)
     assert operators(made) == ["Relu", "Relu"] and made.report.tolerance is None

@@ -79,6 +79,13 @@ def place(page, name: str) -> list[float]:
     )
 
 
+def picture(page, name: str) -> int:
+    """Bytes of a picture of the view; WORKBENCH_PICTURES names the folder that it is kept in."""
+    kept = os.environ.get("WORKBENCH_PICTURES")
+    shot = page.locator(".wbg").first.screenshot(path=Path(kept) / name if kept else None)
+    return len(shot)
+
+
 def find(page, name: str) -> None:
     """Search for a node, which selects it and brings it into view."""
     box = page.get_by_role("searchbox", name="Search the graph").first
@@ -113,6 +120,7 @@ def test_select_edit_delete_undo_redo_and_copy(page, lab):
         f"node {SOFTMAX!r} (Softmax), attribute 'axis': got 'first', expected an int; correct it"
     )
     assert axis.get_attribute("aria-invalid") == "true"
+    assert picture(page, "edit.png") > 20_000
     axis.press("Escape")
     assert axis.input_value() == "-1" and wrong.count() == 0
     axis.fill("7")  # an int, but one that onnx's shape inference refuses
@@ -267,7 +275,7 @@ def test_two_views_and_python_stay_in_step(page):
     assert page.evaluate(cells) == count
 
 
-def test_names_are_text_and_the_theme_is_followed(page, tmp_path):
+def test_names_are_text_and_the_theme_is_followed(page):
     long = "n" * 10_000
     for name in (long, "שלום עולם", "🦊 <b>bold</b>"):
         page.evaluate(
@@ -287,15 +295,11 @@ def test_names_are_text_and_the_theme_is_followed(page, tmp_path):
         "document.querySelector('.wbg-history').scrollWidth <= document.querySelector('.wbg-history').clientWidth"
     )
     assert wide  # 10,000 characters do not push anything aside
-    pictures = Path(os.environ.get("WORKBENCH_PICTURES") or tmp_path)
     for theme, dark in (("JupyterLab Dark", True), ("JupyterLab Light", False)):
         page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: '{theme}'}})")
         until(page, "v.theme.dark === a[0]", dark)
         page.wait_for_function(f"() => document.body.dataset.jpThemeName === '{theme}'")
-        shot = page.locator(".wbg").first.screenshot(
-            path=pictures / f"edit-{'dark' if dark else 'light'}.png"
-        )
-        assert len(shot) > 20_000
+        assert picture(page, f"theme-{'dark' if dark else 'light'}.png") > 20_000
     back = page.evaluate("getComputedStyle(document.querySelector('.wbg-history')).backgroundColor")
     assert sum(map(int, re.findall(r"\d+", back)[:3])) > 600
 

@@ -66,14 +66,3 @@ def test_a_view_in_a_notebook(page, lab):
     page.wait_for_function(
         "() => [...document.querySelectorAll('.wbg')].every((w) => w.view.data.nodes < 200)", timeout=30_000
     )
-
-
-def test_looking_goes_on_after_a_restart_of_the_kernel(page, lab):
-    address, _ = lab
-    ui_browser.open_notebook(page, address, "graph.ipynb")
-    ui_browser.run_cell(page, 0)
-    page.wait_for_selector(READY, timeout=60_000)
-    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    page.get_by_role("searchbox", name="Search the graph").first.fill("Softmax")
-    page.keyboard.press("Enter")
-    assert page.evaluate(f"{VIEW}.selection.length") == 1  # looking goes on without a kernel

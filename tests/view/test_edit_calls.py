@@ -172,6 +172,8 @@ def test_a_weight_comes_in_pieces(view, tmp_path):
     )
     np.testing.assert_array_equal(view.model.ir.graph.initializers[weight].const_value.numpy(), array)
     assert view.uploads == {}
+    assert edit(view, edit="set_weight_dtype", tensor=weight, dtype="float16", cast=True)["stamp"] == 2
+    assert view.model.ir.graph.initializers[weight].dtype.name == "FLOAT16"
     assert "the file is no .npy" in edit(view, edit="replace_weight", tensor=weight, upload="f")
     assert "arrays of these edits are files" in view.ask("python")[0]["result"]["note"]
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ..edits.base import Edit, names
 from ..edits.draft import Draft
 from ..errors import EditError
+from .match import Refusal
 from .rule import Rule, Site
 
 
@@ -50,7 +51,9 @@ class FuseAt(Edit):
 def allow_weights(draft: Draft) -> None:
     """Before IR version 4 every weight had to be an input as well, which new ones are not: make it 4."""
     graph = draft.model.graph
-    if draft.model.ir_version < 4 and any(not value.is_graph_input() for value in graph.initializers.values()):
+    if draft.model.ir_version < 4 and any(
+        not value.is_graph_input() for value in graph.initializers.values()
+    ):
         draft.set(draft.model, "ir_version", 4)
 
 
@@ -95,7 +98,10 @@ def _site(draft: Draft, rule: Rule, node: ir.Node) -> Site:
 def _apply(draft: Draft, rule: Rule, site: Site) -> Done:
     anchor = site.anchor.name or ""
     before = tuple(node.name or "" for node in site.nodes)
-    new = rule.apply(draft, site)
+    try:
+        new = rule.apply(draft, site)
+    except Refusal as refusal:
+        raise EditError(f"cannot fuse {rule.name!r} at node {anchor!r}: {refusal.reason}") from None
     after = tuple(dict.fromkeys(node.name or "" for node in new if node.graph is not None))
     outputs = tuple(draft.key(value) for node in new if node.graph is not None for value in node.outputs)
     return Done(anchor, before, after, outputs)

@@ -77,7 +77,7 @@ def fuse(
                         nothing[rule] = given
             if run.model is before:
                 break
-    run.report.refusals = list(refusals(run.model, chosen, functions))
+    run.report.refusals = [*run.failed, *refusals(run.model, chosen, functions)]
     made = run.model if run.model is not model else model.at(version_of(model))
     run.report.nodes_after = len(made.ir.graph)
     made.__dict__["report"] = run.report
@@ -102,46 +102,47 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.rejected: set[tuple[str, str]] = set()
+        self.failed: list[Refused] = []
         self.sound = _sound(self.model)
 
     def rule(self, rule: Rule) -> None:
         """Apply a rule wherever it applies."""
         before = self.model
-        steps = self._steps(rule, before)
-        if not steps:
+        done = self._apply(rule)
+        if not done:
             return
         if self.sound and not _sound(self.model):
             self._broken(rule)
-        fused = [_costed(before, self.model, item, self.shapes) for item in self._rows(rule, steps)]
+        rows = [Fused(rule.name, item.anchor, item.before, item.after, item.outputs) for item in done]
+        fused = [_costed(before, self.model, row, self.shapes) for row in rows]
         if self.verifier is not None:
             fused = self._verify(rule, before, fused)
         self.report.fused += fused
 
-    def _steps(self, rule: Rule, model: Model) -> list[tuple[Site, list[Done]]]:
-        sites = [
-            s for s in find_all(model, rule, self.functions) if (rule.name, _name(s)) not in self.rejected
-        ]
-        if not sites:
+    def _apply(self, rule: Rule) -> list[Done]:
+        rejected = {node for name, node in self.rejected if name == rule.name}
+        if rule.together and rejected:  # it was taken back as a whole
             return []
-        edits = [(sites, rule.edit(sites if self.rejected else []))] if rule.together else []
-        steps = []
-        for some, edit in edits or [([site], rule.edit([site])) for site in disjoint(sites)]:
+        sites = [site for site in find_all(self.model, rule, self.functions) if _name(site) not in rejected]
+        groups = [sites] if rule.together and sites else [[site] for site in disjoint(sites)]
+        # all edits before the first is applied: they name what matches hold, which is true of this graph
+        edits = [(group, rule.edit([] if rule.together else group)) for group in groups]
+        done: list[Done] = []
+        for group, edit in edits:
             try:
                 self.model = self.model.apply(edit)
             except EditError as error:
-                self.rejected.update((rule.name, _name(site)) for site in some)
-                if not rule.together:
-                    continue
-                raise EditError(f"{rule.name} failed: {error}") from error
-            steps.append((some[0], list(edit.done)))  # type: ignore[attr-defined]
-        return steps
+                self._refused(rule, group, error)
+                continue
+            done += edit.done  # type: ignore[attr-defined]
+        return done
 
-    def _rows(self, rule: Rule, steps: list[tuple[Site, list[Done]]]) -> list[Fused]:
-        return [
-            Fused(rule.name, done.anchor, done.before, done.after, done.outputs)
-            for _, several in steps
-            for done in several
-        ]
+    def _refused(self, rule: Rule, sites: list[Site], error: EditError) -> None:
+        """What a rule found and the checks of an edit refused."""
+        self.rejected.update((rule.name, _name(site)) for site in sites)
+        site = sites[0]
+        miss = Miss(site.anchor, site.anchor, f"the edit was refused: {error}", 1, 1, tuple(site.nodes))
+        self.failed.append(refused(rule, miss))
 
     def _broken(self, rule: Rule) -> None:
         try:

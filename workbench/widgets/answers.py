@@ -76,8 +76,11 @@ def _moved(view: GraphView, model: Any, text: str) -> dict[str, Any]:
 
 def _history(view: GraphView, params: Params, _: list[bytes]) -> dict[str, Any]:
     history = view.model.history
-    past = len(history.edits) - len(history._version.edits)
-    return {"rows": history.tree(), "past": past}
+    rows = history.tree()
+    at, here = history.number, 0
+    while rows[at]["parent"] is not None:
+        at, here = rows[at]["parent"], here + 1
+    return {"rows": rows, "past": len(history) - here}
 
 
 def _python(view: GraphView, params: Params, _: list[bytes]) -> dict[str, Any]:

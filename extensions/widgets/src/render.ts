@@ -61,6 +61,7 @@ export class Renderer {
   height = 0;
   boxes: Box[] = [];
   drawn = 0;
+  private far = false; // so much is in view that a sample is drawn
   mark?: (item: number) => string;
   private items!: Buckets;
   private edges!: Buckets;
@@ -153,17 +154,18 @@ export class Renderer {
   draw() {
     const c = this.context;
     const { x, y, k } = this.camera;
-    const { theme, ratio } = this;
+    const { theme, ratio, scene } = this;
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     c.fillStyle = theme.back;
     c.fillRect(0, 0, this.width, this.height);
     const [x0, y0] = this.toWorld(0, 0);
     const [x1, y1] = this.toWorld(this.width, this.height);
+    this.far = k < TINY || (k < 0.13 && this.share(x0, y0, x1, y1) * scene.kind.length > 4500);
     this.drawBoxes(x0, y0, x1, y1);
     const s = k * ratio;
     c.setTransform(s, 0, 0, s, (this.width / 2 - x * k) * ratio, (this.height / 2 - y * k) * ratio);
     for (const i of this.open) if (this.visible(i, x0, y0, x1, y1)) this.drawOpen(i);
-    if (k >= TINY) this.drawEdges(x0, y0, x1, y1);
+    if (!this.far) this.drawEdges(x0, y0, x1, y1);
     else this.drawLanes(y0, y1);
     this.drawHot(y0, y1);
     this.drawItems(x0, y0, x1, y1);
@@ -184,6 +186,12 @@ export class Renderer {
       [this.context, this.ratio] = [canvas, ratio];
     }
     return made.document(this.width, this.height, title);
+  }
+
+  /** How much of the picture lies in a rectangle. */
+  private share(x0: number, y0: number, x1: number, y1: number): number {
+    const part = (a: number, b: number, size: number) => Math.max(0, Math.min(b, size) - Math.max(a, 0)) / Math.max(1, size);
+    return part(x0, x1, this.scene.width) * part(y0, y1, this.scene.height);
   }
 
   private visible(i: number, x0: number, y0: number, x1: number, y1: number) {
@@ -290,7 +298,7 @@ export class Renderer {
     const { k } = this.camera;
     const { scene } = this;
     this.drawn = 0;
-    if (k < TINY) return this.drawSample(y0, y1);
+    if (this.far) return this.drawSample(x0, y0, x1, y1);
     const marked: number[] = [];
     this.items.each(y0, y1, (i) => {
       if (scene.x[i] + scene.w[i] / 2 < x0 || scene.x[i] - scene.w[i] / 2 > x1) return;
@@ -306,7 +314,7 @@ export class Renderer {
   }
 
   /** So far away that an item is less than a pixel: as many of them as can be told apart. */
-  private drawSample(y0: number, y1: number) {
+  private drawSample(x0: number, y0: number, x1: number, y1: number) {
     const { x, y, w, h } = this.scene;
     const c = this.context;
     const { k } = this.camera;
@@ -321,15 +329,19 @@ export class Renderer {
       return lo;
     };
     const [first, last] = [find(y0 - 100), find(y1)];
-    const step = Math.max(1, Math.ceil((last - first) / 6000));
+    const wide = this.share(x0, -Infinity, x1, Infinity);
+    const step = Math.max(1, Math.ceil(((last - first) * wide) / 12000));
+    const byColor = new Map<string, number[]>(); // changing the colour for each is slow
     for (let j = first; j < last; j += step) {
       const i = this.byY[j];
-      if (this.opened.has(i)) continue;
-      c.fillStyle = this.color(i);
-      const tall = Math.max(h[i], 1.2 / k);
-      const wide = Math.max(w[i], 2 / k);
-      c.fillRect(x[i] - wide / 2, y[i], wide, tall);
-      this.drawn++;
+      if (x[i] < x0 - 300 || x[i] > x1 + 300 || this.opened.has(i)) continue;
+      const color = this.color(i);
+      (byColor.get(color) ?? byColor.set(color, []).get(color)!).push(i);
+    }
+    for (const [color, list] of byColor) {
+      c.fillStyle = color;
+      this.drawn += list.length;
+      for (const i of list) c.fillRect(x[i] - Math.max(w[i], 2 / k) / 2, y[i], Math.max(w[i], 2 / k), Math.max(h[i], 1.2 / k));
     }
     for (let j = first; j < last; j++) if (this.marked[this.byY[j]]) this.drawMark(this.byY[j]);
   }
@@ -504,6 +516,7 @@ export class Renderer {
     const { k } = this.camera;
     for (const box of this.boxes) {
       if (box.y1 < y0 || box.y0 > y1 || box.x1 < x0 || box.x0 > x1 || (box.y1 - box.y0) * k < 10) continue;
+      if (this.far && box.depth > 1) continue; // hundreds of boxes within boxes of a few pixels
       const [left, top] = this.toScreen(box.x0, box.y0);
       const [right, bottom] = this.toScreen(box.x1, box.y1);
       // far outside the canvas the corners cannot be seen, and huge rounded rectangles are slow

@@ -298,6 +298,8 @@ export class View {
     this.coloring = coloring(this.data, this.scene, this.state, this.theme);
     this.renderer.color = this.coloring.color;
     this.legend.replaceChildren(this.coloring.legend(this.scene));
+    this.legend.hidden = !this.data.nodes;
+    this.columns.hidden = this.wrap && !this.wrapped;
     this.renderer.mark = this.coloring.mark;
     this.worst.hidden = !this.coloring.targets;
     this.worst.textContent = this.state.overlay === "origin" || this.coloring.mark ? "Next" : "Worst";
@@ -352,8 +354,7 @@ export class View {
     if (whole.k >= 0.3) Object.assign(renderer.camera, whole);
     else {
       const k = Math.max(0.3, Math.min(0.8, (renderer.width * 0.8) / Math.max(1, scene.width)));
-      const wrapped = scene.column.some((c) => c > 0);
-      const x = wrapped ? renderer.width / 2 / k - 26 / k : this.middle();
+      const x = this.wrapped ? renderer.width / 2 / k - 26 / k : this.middle();
       Object.assign(renderer.camera, { k, x, y: renderer.height / 2 / k - 26 / k });
     }
   }
@@ -368,8 +369,9 @@ export class View {
 
   private whole(): Camera {
     const { scene, renderer } = this;
-    const k = Math.min(1.15, (renderer.width - 48) / Math.max(1, scene.width), (renderer.height - 48) / Math.max(1, scene.height));
-    return { x: scene.width / 2, y: scene.height / 2, k };
+    const foot = this.wrapped ? this.legend.offsetHeight : 0; // columns fill the view: the legend must not hide their ends
+    const k = Math.min(1.15, (renderer.width - 48) / Math.max(1, scene.width), (renderer.height - 48 - foot) / Math.max(1, scene.height));
+    return { x: scene.width / 2, y: scene.height / 2 + foot / 2 / k, k };
   }
 
   /** What is looked at has moved. */
@@ -569,6 +571,10 @@ export class View {
     this.state.hide = this.state.hide.length ? [] : ["identity", "shape"];
     this.host.set({ hide: this.state.hide });
     void this.rearrange();
+  }
+
+  private get wrapped(): boolean {
+    return this.scene.column.some((c) => c > 0);
   }
 
   toggleColumns() {

@@ -118,6 +118,107 @@ def test_a_model_with_other_names_is_matched_by_structure(real_model):
     assert (table["kind"] == "node").sum() == len(m.nodes)
 
 
+def renamed(model: wb.Model) -> onnx.ModelProto:
+    """The model as another tool would write it: no notes, no types, and another name for every node and tensor."""
+    made = onnx.ModelProto.FromString(model.to_proto().SerializeToString())
+    names = {info.name: info.name for info in (*made.graph.input, *made.graph.output)}
+    for tensor in made.graph.initializer:
+        tensor.name = names.setdefault(tensor.name, f"z{len(names)}")
+    for index, node in enumerate(made.graph.node):
+        node.name = f"z{index}"
+        node.ClearField("metadata_props")
+        node.output[:] = [name and names.setdefault(name, f"z{len(names)}") for name in node.output]
+        node.input[:] = [name and names[name] for name in node.input]
+    made.graph.ClearField("value_info")
+    made.ClearField("metadata_props")
+    return made
+
+
+PLANTED = [
+    (lambda m: m.replace_op("Relu@3", "Sigmoid"), {("changed operator", "node"): 1}),
+    (lambda m: m.set_attribute("BatchNormalization@4", "epsilon", 0.5), {("changed attribute", "node"): 1}),
+    (lambda m: m.insert_identity("relu_3.tmp_0"), {("added", "node"): 1, ("rewired", "node"): 1}),
+    (lambda m: m.insert_qdq("relu_3.tmp_0", 0.1),
+     {("added", "node"): 2, ("rewired", "node"): 1, ("added", "weight"): 2}),
+    (lambda m: m.delete("Relu@3"), {("removed", "node"): 1, ("rewired", "node"): 1}),
+    (lambda m: m.set_weight_dtype("conv12_expand_weights", "float16", True),
+     {("added", "node"): 1, ("rewired", "node"): 1, ("changed attribute", "node"): 1}),
+    (lambda m: m.add_output("relu_3.tmp_0"), {("added", "output"): 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edit, planted", PLANTED, ids=[str(index) for index in range(len(PLANTED))])
+@pytest.mark.parametrize("names", ["kept", "all others"])
+def test_a_planted_change_of_a_real_model_is_all_that_is_found(edit, planted, names, real_model):
+    m = wb.load(real_model("ppocr_cls"))
+    changed = edit(m)
+    table = wb.diff(m, renamed(changed) if names == "all others" else changed)
+    found = table[table["change"] != "renamed"].groupby(["change", "kind"]).size().to_dict()
+    assert found == planted
+    if names == "kept":
+        assert "renamed" not in set(table["change"])
+
+
+def without_layer(model: onnx.ModelProto, gone: int, layers: int) -> onnx.ModelProto:
+    """The transformer without one of its layers; those after it, and all weights, are numbered anew."""
+    made = onnx.ModelProto.FromString(model.SerializeToString())
+    kept = [node for node in made.graph.node if not node.name.startswith(f"/layers.{gone}/")]
+    held = [tensor for tensor in made.graph.initializer if any(tensor.name in node.input for node in kept)]
+    names = {f"/layers.{gone}/mlp/Add_out": f"/layers.{gone - 1}/mlp/Add_out"}
+    names |= {tensor.name: f"w{index}" for index, tensor in enumerate(held)}
+
+    def new(name: str) -> str:
+        name = names.get(name, name)
+        for layer in range(gone + 1, layers):
+            if name.startswith(f"/layers.{layer}/"):
+                return name.replace(f"/layers.{layer}/", f"/layers.{layer - 1}/")
+        return name
+
+    for node in kept:
+        node.name, node.input[:], node.output[:] = new(node.name), map(new, node.input), map(new, node.output)
+    for tensor in held:
+        tensor.name = new(tensor.name)
+    nodes, weights = [onnx.NodeProto.FromString(n.SerializeToString()) for n in kept], [*held]
+    weights = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in weights]
+    del made.graph.node[:], made.graph.initializer[:]
+    made.graph.node.extend(nodes)
+    made.graph.initializer.extend(weights)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["plain", "masked"])
+def test_a_layer_in_the_middle_is_the_difference_and_not_the_numbers_of_those_after_it(kind):
+    full = graphs.transformer(280, kind)
+    layers = sum(node.op_type == "Softmax" for node in full.graph.node)
+    size = sum(node.name.startswith("/layers.0/") for node in full.graph.node)
+    fewer = without_layer(full, 2, layers)
+    for a, b, change, column in ((full, fewer, "removed", "before"), (fewer, full, "added", "after")):
+        table = wb.diff(a, b)
+        nodes = table[(table["kind"] == "node") & (table["change"] == change)]
+        assert len(nodes) == size
+        here = nodes[column].str.startswith("/layers.2/")
+        assert (
+            here.mean() > 0.8
+        )  # Relu, Add and the like at its border are the same as those of its neighbours
+        assert (table["change"] == "changed weight").sum() == 0
+        assert set(table["change"]) == {"renamed", "rewired", change}
+        assert (table["change"] == "rewired").sum() < 8
+
+
+def test_alike_twins_keep_their_names():
+    h = onnx.helper
+    twins = [h.make_node("Relu", ["x"], [f"r{i}"], name=f"n{i}") for i in range(4)]
+    nodes = [*twins, h.make_node("Sum", [f"r{i}" for i in range(4)], ["y"], name="sum")]
+    ports = [h.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in "xy"]
+    m = wb.load(
+        h.make_model(h.make_graph(nodes, "g", ports[:1], ports[1:]), opset_imports=[h.make_opsetid("", 17)])
+    )
+    assert sorted(rows(m, m.delete("n1"))) == [
+        ("removed", "node", "n1", None, None, "Relu", None),
+        ("rewired", "node", "sum", "sum", 1, "r1", "x"),
+    ]
+
+
 def test_ten_thousand_nodes_take_a_moment():
     m = wb.load(graphs.transformer(10_000, shared=True))
     changed = m.insert_identity("/layers.200/attn/Softmax_out")

@@ -322,3 +322,20 @@ def test_the_fingerprint_is_of_the_content(tmp_path) -> None:
         numbers = nh.to_array(tensor)
         tensor.CopyFrom(h.make_tensor(tensor.name, TensorProto.FLOAT, numbers.shape, numbers.ravel()))
     assert wb.load(typed).fingerprint == m.fingerprint
+
+
+def test_names_cannot_turn_the_text_of_the_card_around() -> None:
+    name = "in\u202etuo\x1b[2J ש"
+    m = wb.load(build.mlp()).rename_input(wb.load(build.mlp()).inputs[0].name, name)
+    s = m.summary()
+    for shown in (str(s), s._repr_html_()):
+        assert "\u202e" not in shown and "\x1b" not in shown
+        assert "in\\u202etuo\\x1b[2J ש" in shown
+
+
+def test_dims_that_are_called_a_question_mark_are_unknown_and_not_equal(real_model) -> None:
+    m = wb.load(real_model("ppocr_cls"))  # whose file names both '?'
+    assert m.inputs[0].shape == (None, 3, None, None)
+    assert set(m.summary().assumed) == {"x[0]", "x[2]", "x[3]"}
+    shapes = {"x": (1, 3, 48, 192)}
+    assert next(iter(wb.inputs.feeds(m, shapes=shapes)))["x"].shape == (1, 3, 48, 192)

@@ -57,7 +57,7 @@ def test_fewer_nodes_than_a_contiguous_prefix(real_model):
     all_low = find(made, tolerance=math.inf)
     assert all_low.keep == () and all_low.runs == 2
     result = find(made, tolerance=all_low.trials.error[0] / 2)
-    assert result.complete and 0 < len(result.keep) <= 6  # a prefix needs 20
+    assert result.complete and 0 < len(result.keep) <= 6  # a prefix needs 16
     feed = {k: np.asarray(v) for k, v in next(iter(wb.inputs.feeds(made))).items()}
     want, got = (small.run(m, feed) for m in (made, result.simulated))
     for key, value in want.items():

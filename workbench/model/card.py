@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape as _escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +33,17 @@ text-align:left;overflow-wrap:anywhere;background:none}
 .wb-card i{display:block;height:8px;border-radius:2px;background:var(--bar)}
 .wb-card .wb-warn{color:var(--warn)}
 """
+
+
+def visible(text: object) -> str:
+    """Text from a model with what is not to be seen written out (``\\u202e``): no name can turn around what stands
+    beside it, or move a terminal's cursor."""
+    kept = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(text))
+    return "".join(kept)
+
+
+def escape(text: str) -> str:
+    return _escape(visible(text))
 
 
 def size(count: int) -> str:
@@ -123,7 +134,7 @@ def text(s: Summary) -> str:
     lines += _section("largest activations", [(str(i), size(i.bytes or 0)) for i in s.largest[:_MORE]])
     lines += ["", *remarks(s)] if remarks(s) else []
     lines += ["", *(f"! {finding}" for finding in s.findings)] if s.findings else []
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
 
 
 def _section(title: str, rows: Iterable[Sequence[object]]) -> list[str]:

@@ -82,15 +82,20 @@ def from_value_info(info: onnx.ValueInfoProto) -> TensorInfo:
     return TensorInfo(info.name, dtype, shape)
 
 
+def _symbol(name: str) -> str | None:
+    return name if name.strip("?") else None
+
+
 def from_type(proto: onnx.TypeProto) -> tuple[str, Shape | None]:
-    """(dtype, shape) of an ONNX ``TypeProto``; a negative dim (as some exporters write) counts as unknown."""
+    """(dtype, shape) of an ONNX ``TypeProto``; a negative dim, or one with the name ``?`` (as some exporters write),
+    counts as unknown."""
     kind = proto.WhichOneof("value")
     if kind in ("tensor_type", "sparse_tensor_type"):
         tensor = getattr(proto, kind)
         shape = None
         if tensor.HasField("shape"):
             shape = tuple(
-                d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else d.dim_param or None
+                d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else _symbol(d.dim_param)
                 for d in tensor.shape.dim
             )
         return DTYPES.get(tensor.elem_type, ""), shape

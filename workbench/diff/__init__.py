@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from .edits import origins
-from .edits.bodies import bodies
-from .edits.notes import SCOPE
-from .model import load
-from .model.info import DTYPES, from_value_info
-from .model.scopes import scopes, within
-from .model.weights import same_data
+from ..edits import origins
+from ..edits.bodies import bodies
+from ..edits.notes import SCOPE
+from ..model import load
+from ..model.info import from_value_info
+from ..model.scopes import scopes, within
+from ..model.weights import same_data
+from .match import Matching, Node, Side, Weight, describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,34 +24,13 @@ if TYPE_CHECKING:
 COLUMNS = ["change", "kind", "before", "after", "what", "old", "new"]
 
 
-@dataclass(eq=False)
-class _Node:
-    name: str
-    op_type: str
-    scope: str
-    group: str
-    origins: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: dict[str, Any]
-
-
-@dataclass(eq=False)
-class _Side:
-    """One model as plain data, so that the other can be read from the same graph."""
-
-    nodes: dict[str, _Node] = field(default_factory=dict)
-    tensors: dict[str, str] = field(default_factory=dict)
-    weights: dict[str, ir.TensorProtocol] = field(default_factory=dict)
-    ports: dict[str, dict[str, str]] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
-
-
 def diff(a: Any, b: Any) -> pd.DataFrame:
     """The differences between two models.
 
     Nodes are matched by their origin (what edits and fusions note, else the name), then by what they compute from
-    what; tensors by the nodes that make them, inputs and weights by origin, by name, by the nodes that read them.
+    what, from the inputs on and from the outputs back. Where names tell something else than the weights (layers that
+    were numbered anew), what nodes compute comes before their names. Tensors are matched by the nodes that make them,
+    inputs and weights by origin, by name, by the nodes that read them.
 
     Args:
         a, b: models, as ``wb.load`` takes them.
@@ -103,8 +82,8 @@ def _table() -> type:
     return Diff
 
 
-def _read(model: Any) -> _Side:
-    side, graph = _Side(), model.ir
+def _read(model: Any) -> Side:
+    side, graph = Side(), model.ir
     for scope, part in scopes(graph):
         for value in part.inputs:
             _tensor(side, scope, value)
@@ -119,7 +98,7 @@ def _read(model: Any) -> _Side:
     for scope, part in scopes(graph):
         for node in part:
             inner = {name.split("[")[0] for name, _ in bodies(node)}
-            side.nodes[node.name or ""] = _Node(
+            side.nodes[node.name or ""] = Node(
                 node.name or "",
                 f"{node.domain}::{node.op_type}" if node.domain else node.op_type,
                 scope,
@@ -145,7 +124,7 @@ def _keys(graph: ir.Model) -> Iterator[tuple[str, ir.Value]]:
             yield within(scope, value.name or ""), value
 
 
-def _tensor(side: _Side, scope: str, value: ir.Value) -> None:
+def _tensor(side: Side, scope: str, value: ir.Value) -> None:
     if value.name:
         side.tensors[within(scope, value.name)] = within(scope, origins.of_value(value))
 
@@ -155,109 +134,15 @@ def _plain(attribute: ir.Attr) -> Any:
     if attribute.is_ref():
         return f"@{attribute.ref_attr_name}"
     if attribute.type == ir.AttributeType.TENSOR:
-        return _Weight(attribute.value)
+        return Weight(attribute.value)
     if attribute.type == ir.AttributeType.TENSORS:
-        return tuple(_Weight(tensor) for tensor in attribute.value)
+        return tuple(Weight(tensor) for tensor in attribute.value)
     value = attribute.value
     return tuple(value) if isinstance(value, list | tuple) else value
 
 
-class _Weight:
-    """A tensor that is equal to another one of the same type and bytes."""
-
-    def __init__(self, tensor: ir.TensorProtocol):
-        self.tensor = tensor
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Weight) and same_data(self.tensor, other.tensor)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __str__(self) -> str:
-        return _type(self.tensor)
-
-
-def _type(tensor: ir.TensorProtocol) -> str:
-    dims = ", ".join(map(str, tensor.shape.numpy()))
-    values = (
-        f" = {tensor.numpy().tolist()}" if tensor.size <= 8 and tensor.dtype != ir.DataType.STRING else ""
-    )
-    return f"{DTYPES[tensor.dtype.value]}[{dims}]{values}"
-
-
-class _Match:
-    """Which node and tensor of the one model is which of the other."""
-
-    def __init__(self, one: _Side, two: _Side):
-        self.one, self.two = one, two
-        self.nodes: dict[str, str] = {}
-        self.tensors: dict[str, str] = {}
-        self._back: dict[str, str] = {}
-        self._taken: set[str] = set()
-        self._by_origin()
-        for strict in (True, False):
-            self._by_structure(strict)
-        self._tensors_by_use()
-        holders = {node.scope for node in two.nodes.values() if "." in node.scope}
-        renamed = {other: mine for mine, other in self.nodes.items() if mine != other} if holders else {}
-        self._holders = {o: mine for o, mine in renamed.items() if any(f"{o}." in scope for scope in holders)}
-
-    def _pair_tensors(self, mine: str, other: str) -> None:
-        if mine and other and mine not in self.tensors and other not in self._back:
-            self.tensors[mine] = other
-            self._back[other] = mine
-
-    def _pair(self, mine: _Node, other: _Node) -> None:
-        self.nodes[mine.name] = other.name
-        self._taken.add(other.name)
-        for a, b in zip(mine.outputs, other.outputs, strict=False):
-            self._pair_tensors(a, b)
-
-    def _by_origin(self) -> None:
-        known: dict[tuple[str, ...], list[_Node]] = {}
-        for node in self.two.nodes.values():
-            known.setdefault(node.origins, []).append(node)
-        for node in self.one.nodes.values():
-            found = [other for other in known.get(node.origins, ()) if other.name not in self._taken]
-            if found:
-                self._pair(node, next((other for other in found if other.name == node.name), found[0]))
-        produced = {key for node in self.two.nodes.values() for key in node.outputs}
-        theirs = {origin: key for key, origin in self.two.tensors.items() if key not in produced}
-        made = {key for node in self.one.nodes.values() for key in node.outputs}
-        for key, origin in self.one.tensors.items():
-            if key not in made:
-                self._pair_tensors(key, theirs.get(origin, ""))
-
-    def _by_structure(self, strict: bool) -> None:
-        """Match what is left, in order: the same operator (and attributes) on the same tensors."""
-
-        def signature(side: _Side, node: _Node, mapped: Callable[[str], str]) -> tuple[Any, ...]:
-            reads = tuple(
-                _type(side.weights[key]) if key in side.weights else mapped(key) for key in node.inputs
-            )
-            shown = tuple(sorted((k, str(v)) for k, v in node.attributes.items())) if strict else ()
-            return node.op_type, reads, shown
-
-        waiting: dict[tuple[Any, ...], list[_Node]] = {}
-        for node in self.two.nodes.values():
-            if node.name not in self._taken:
-                waiting.setdefault(signature(self.two, node, lambda key: key), []).append(node)
-        for node in self.one.nodes.values():
-            if node.name in self.nodes:
-                continue
-            found = waiting.get(signature(self.one, node, lambda key: self.tensors.get(key, f"?{key}")))
-            if found:
-                self._pair(node, found.pop(0))
-
-    def _tensors_by_use(self) -> None:
-        """Match inputs and weights that have other names by the nodes that read them."""
-        for mine, other in self.nodes.items():
-            for a, b in zip(self.one.nodes[mine].inputs, self.two.nodes[other].inputs, strict=False):
-                if (a in self.one.weights) == (b in self.two.weights):
-                    self._pair_tensors(a, b)
-        for kind in ("input", "output"):
-            for a, b in zip(self.one.ports[kind], self.two.ports[kind], strict=False):
-                self._pair_tensors(a, b)
+class _Match(Matching):
+    """The differences as rows."""
 
     # -- rows -------------------------------------------------------------------------------------------------
 
@@ -279,7 +164,7 @@ class _Match:
             if old != new:
                 yield "changed metadata", "model", None, None, key, old, new
 
-    def _node(self, mine: _Node, other: _Node) -> Iterator[tuple[Any, ...]]:
+    def _node(self, mine: Node, other: Node) -> Iterator[tuple[Any, ...]]:
         both = (mine.name, other.name)
         if mine.name != other.name:
             yield "renamed", "node", *both, None, mine.name, other.name
@@ -331,12 +216,20 @@ class _Match:
         for key, tensor in self.one.weights.items():
             other = self.two.weights.get(self.tensors.get(key, ""))
             if other is None:
-                yield "removed", "weight", key, None, None, _type(tensor), None
+                yield "removed", "weight", key, None, None, describe(tensor), None
             elif not same_data(tensor, other):
-                yield "changed weight", "weight", key, self.tensors[key], None, _type(tensor), _type(other)
+                yield (
+                    "changed weight",
+                    "weight",
+                    key,
+                    self.tensors[key],
+                    None,
+                    describe(tensor),
+                    describe(other),
+                )
         for key, tensor in self.two.weights.items():
             if self._back.get(key) not in self.one.weights:
-                yield "added", "weight", None, key, None, None, _type(tensor)
+                yield "added", "weight", None, key, None, None, describe(tensor)
 
     def _ports(self, kind: str) -> Iterator[tuple[Any, ...]]:
         one, two = self.one.ports[kind], self.two.ports[kind]
@@ -353,5 +246,5 @@ class _Match:
 
 def _shown(value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple(str(item) if isinstance(item, _Weight) else item for item in value)
-    return str(value) if isinstance(value, _Weight) else value
+        return tuple(str(item) if isinstance(item, Weight) else item for item in value)
+    return str(value) if isinstance(value, Weight) else value

@@ -292,6 +292,11 @@ def test_the_roofline_has_a_roof_for_each_precision():
     assert "give gpu= a name" in figures.roofline(unknown).layout.annotations[0].text
 
 
+def test_what_is_not_known_is_not_drawn():
+    said = figures.time_by_layer(recorded.engine("fp16")).data[0].hovertext[0]
+    assert "time: 0.1116 ms, 11.0%" in said and "nan" not in said
+
+
 def test_the_timeline_waits_for_inputs(attention):
     bars = {
         base: x

@@ -120,7 +120,9 @@ def parser() -> argparse.ArgumentParser:
     fuse.add_argument("--rules", metavar="NAME,NAME", help="only these, in this order (default: all)")
     fuse.add_argument("--no-functions", dest="functions", action="store_false",
                       help="leave alone what ONNX has no operator for at the model's operator set")  # fmt: skip
-    fuse.add_argument("--verify", action="store_true", help="take back what adds more error than the tolerance")
+    fuse.add_argument(
+        "--verify", action="store_true", help="take back what adds more error than the tolerance"
+    )
     fuse.add_argument("--tolerance", type=float, default=1e-4, help="of --verify (default: %(default)s)")
     _inputs(fuse)
 
@@ -143,7 +145,9 @@ def parser() -> argparse.ArgumentParser:
     precision.add_argument("--to", choices=("fp16", "bf16"), default="fp16", help="default: %(default)s")
     precision.add_argument("-o", "--output", metavar="FILE", help="write the converted model here")
     precision.add_argument("--keep", metavar="NODE", nargs="+", default=[], help="nodes to keep in any case")
-    precision.add_argument("--max-runs", type=options.positive, help="full runs (default: 2 log2(nodes) + 20)")
+    precision.add_argument(
+        "--max-runs", type=options.positive, help="full runs (default: 2 log2(nodes) + 20)"
+    )
     precision.add_argument("--state", metavar="FILE", help="keep results here, and go on from them")
     _inputs(precision, several=True)
     _tolerance(precision)

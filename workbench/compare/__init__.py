@@ -70,7 +70,9 @@ def compare(
         CompareError: the two models share no tensor or have different inputs.
         BackendError: the runtime failed, crashed or timed out.
     """
-    if not isinstance(candidate, Model) and hasattr(candidate, "compared_with"):  # an engine, of a later package
+    if not isinstance(candidate, Model) and hasattr(
+        candidate, "compared_with"
+    ):  # an engine, of a later package
         return candidate.compared_with(
             reference, inputs, shapes=shapes, count=count, seed=seed, tolerance=tolerance, local=local,
             memory_budget=memory_budget, timeout=timeout, progress=progress,

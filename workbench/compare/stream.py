@@ -239,9 +239,7 @@ class Stream:
         own.append(made)
         return made
 
-    def _finish(
-        self, key: int, item: int | None, local: Callable[[], None] | None, *, share: bool
-    ) -> None:
+    def _finish(self, key: int, item: int | None, local: Callable[[], None] | None, *, share: bool) -> None:
         """Measure what is due, with the local run in between, and give back what is not needed any more.
 
         `local`: waits for the local run, if that has begun; `share`: no run that has begun reads what this input has

@@ -239,7 +239,7 @@ def _merged(layers: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def _hover(layer: object, row: pd.Series, *, speed: bool = False) -> str:
     rows = [
         ("operator", row["op_type"]),
-        ("time", f"{row['ms']:.4g} ms (p95 {row['p95_ms']:.4g}), {row['share']:.1%}"),
+        ("time", f"{row['ms']:.4g} ms{_p95(row)}, {row['share']:.1%}"),
         ("bound by", row["bound"] or ""),
         ("could gain at most", number(row["gain_ms"], " ms")),
         ("MACs", engineering(row["macs"], "")),
@@ -253,6 +253,10 @@ def _hover(layer: object, row: pd.Series, *, speed: bool = False) -> str:
     nodes = list(row["nodes"])
     rows.append(("nodes" if len(nodes) > 1 else "node", " ") if nodes else ("nodes", row["joined"]))
     return hover(str(layer), rows, nodes)
+
+
+def _p95(row: pd.Series) -> str:
+    return "" if math.isnan(row["p95_ms"]) else f" (p95 {row['p95_ms']:.4g})"
 
 
 def _roof(

@@ -45,12 +45,16 @@ def guarded(op: Any, q: Any, k: Any, v: Any, mask: Any, scale: Any, q_scale: Any
 
 def chosen(op: Any, q: Any, k: Any, v: Any, allowed: Any, fill: Any, scale: Any) -> Any:
     scores = op.Mul(op.MatMul(q, k, _name="scores"), scale, _optional=True, _or=("Div",), _name="scaled")
-    return op.MatMul(op.Softmax(op.Where(allowed, scores, fill, _name="choice"), _name="softmax"), v, _name="values")
+    return op.MatMul(
+        op.Softmax(op.Where(allowed, scores, fill, _name="choice"), _name="softmax"), v, _name="values"
+    )
 
 
 def forbidden(op: Any, q: Any, k: Any, v: Any, blocked: Any, fill: Any, scale: Any) -> Any:
     scores = op.Mul(op.MatMul(q, k, _name="scores"), scale, _optional=True, _or=("Div",), _name="scaled")
-    return op.MatMul(op.Softmax(op.Where(blocked, fill, scores, _name="choice"), _name="softmax"), v, _name="values")
+    return op.MatMul(
+        op.Softmax(op.Where(blocked, fill, scores, _name="choice"), _name="softmax"), v, _name="values"
+    )
 
 
 SCALES = ("scale", "q_scale", "k_scale")
@@ -88,7 +92,9 @@ class Attention(OneNode):
 
     def standard(self, match: Match) -> tuple[Sequence[ir.Value | None], Mapping[str, Any]] | None:
         shapes = [match.shape(match.values[name]) for name in ("q", "k", "v")]
-        if {"guard", "choice"} & set(match.named) or any(shape is None or len(shape) != 4 for shape in shapes):
+        if {"guard", "choice"} & set(match.named) or any(
+            shape is None or len(shape) != 4 for shape in shapes
+        ):
             return None
         mask = match.values.get("mask")
         held = match.shape(mask) if mask is not None else ()

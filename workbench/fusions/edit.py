@@ -51,7 +51,9 @@ class FuseAt(Edit):
 def allow_weights(draft: Draft) -> None:
     """Before IR version 4 every weight had to be an input as well, which new ones are not: make it 4."""
     graph = draft.model.graph
-    if draft.model.ir_version < 4 and any(not value.is_graph_input() for value in graph.initializers.values()):
+    if draft.model.ir_version < 4 and any(
+        not value.is_graph_input() for value in graph.initializers.values()
+    ):
         draft.set(draft.model, "ir_version", 4)
 
 

@@ -118,7 +118,9 @@ def find(model: Model, pattern: Any) -> list[Match]:
     """
     given = named(pattern) if isinstance(pattern, str) else pattern
     if isinstance(given, Rule) and not isinstance(given, PatternRule):
-        raise EditError(f"the fusion {given.name!r} has no pattern; expected a rule of a pattern, such as 'gelu'")
+        raise EditError(
+            f"the fusion {given.name!r} has no pattern; expected a rule of a pattern, such as 'gelu'"
+        )
     made = given if isinstance(given, PatternRule) else rule("found", given)
     return [site.match for site in disjoint(find_all(model, made))]
 

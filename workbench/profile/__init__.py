@@ -73,7 +73,12 @@ def profile(
     """
     if not isinstance(model, Model) and hasattr(model, "profiled"):  # an engine, of a later package
         return model.profiled(
-            inputs, shapes=shapes, runs=runs, warmup=5 if warmup is None else warmup, seed=seed, timeout=timeout
+            inputs,
+            shapes=shapes,
+            runs=runs,
+            warmup=5 if warmup is None else warmup,
+            seed=seed,
+            timeout=timeout,
         )
     model = load(model) if not isinstance(model, Model) else model
     _check(model.name, backend, runs, warmup, threads, optimize)

@@ -295,7 +295,9 @@ class GraphView(anywidget.AnyWidget):
                 self.settle()
             display({**data, "text/plain": repr(self)}, raw=True)
         svg = self._svg()
-        display({"text/html": picture.still(svg, self._still), "image/svg+xml": svg, "text/plain": ""}, raw=True)
+        display(
+            {"text/html": picture.still(svg, self._still), "image/svg+xml": svg, "text/plain": ""}, raw=True
+        )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)

@@ -1,6 +1,6 @@
 # A fresh machine needs Python 3.11 or newer (with venv) and make, nothing else.
 #   make demo    the main job on a real model: compare, profile, one HTML report
-#   make test    ruff, mypy and every test
+#   make test    ruff, mypy and every test, on up to 4 cores (make test PYTEST="-n 0 ..." on one)
 #   make lab     JupyterLab with the notebooks
 #   make bench   side-by-side measurements
 #   make widgets build the widgets' bundles and test their sources (needs node; the built bundles are committed)
@@ -31,7 +31,7 @@ demo: install-demo
 test: install-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	WORKBENCH_REQUIRE_MODELS=1 $(BIN)/python -m pytest $(PYTEST)
+	WORKBENCH_REQUIRE_MODELS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST)
 
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab notebooks

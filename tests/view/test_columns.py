@@ -153,6 +153,19 @@ def test_columns_tell_what_made_a_node(small):
     assert [made.header["made"][i] for i in made.arrays["node.made"]] == ["", "fused: scale", "renamed"]
 
 
+def test_a_plugin_is_told_by_its_domain():
+    plain = h.make_node("Relu", ["x"], ["a"], name="plain")
+    body = h.make_function(
+        "workbench", "Twice", ["p"], ["q"], [h.make_node("Add", ["p", "p"], ["q"])], [h.make_opsetid("", 17)]
+    )
+    node = h.make_node("Twice", ["a"], ["y"], name="call", domain="workbench")
+    model = make([plain, node], [value("x")], [value("y")], functions=[body], domains=["workbench"])
+    made = view.columns(wb.load(model))
+    origins = dict(zip(made.header["nodes"], made.arrays["node.made"], strict=True))
+    assert made.header["made"][origins["call"]] == "plugin: Twice"
+    assert made.header["made"][origins["plain"]] == ""
+
+
 def test_scopes_that_are_set_come_first(small):
     made = view.columns(small.set_scope(["Clip", "/block/Mul"], "head/last"))
     assert made.header["scopes"] == [[-1, ""], [0, "block"], [1, "fc"], [0, "head"], [3, "last"]]

@@ -230,7 +230,11 @@ class History:
         return tuple(child.edit for child in self._version.children if child.edit is not None)
 
     def undo(self) -> Model:
-        """The model before the last edit. Raises EditError when there is none."""
+        """The model before the last edit. Raises EditError when there is none.
+
+        The way back ends at the model that was loaded, also when its file carries edits that were made before: a
+        file holds the result and not what it was made from. ``wb.replay(m.history.edits[:-1], original)`` goes on.
+        """
         if self._version.parent is None:
             past = len(self._version.tree.past)
             raise EditError(

@@ -8,18 +8,21 @@ import onnx_ir as ir
 
 from ..edits.origins import NODES
 
-FUSION, PLUGIN = "workbench.fusion", "workbench.plugin"
-"""Keys of metadata: the name of the fusion, or of the plugin, that made a node."""
+FUSION = "workbench.fusion"
+"""Key of metadata: the name of the fusion that made a node."""
+DOMAIN = "workbench"
+"""The domain of plugins."""
 
 
 def made_by(node: ir.Node) -> str:
     """``fused: gelu``, ``plugin: gelu``, ``merged``, ``renamed``, or ``""`` for a node as the file has it."""
     notes = node.metadata_props
+    if FUSION in notes:
+        return f"fused: {notes[FUSION]}"
+    if node.domain == DOMAIN:
+        return f"plugin: {node.op_type}"
     if not notes:
         return ""
-    for key, word in ((PLUGIN, "plugin"), (FUSION, "fused")):
-        if key in notes:
-            return f"{word}: {notes[key]}"
     noted = json.loads(notes.get(NODES, "[]"))
     if len(noted) > 1:
         return "merged"

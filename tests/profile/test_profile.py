@@ -269,7 +269,7 @@ def test_it_shows_itself(profiled: Callable[..., Profile]) -> None:
         ({"runs": 2.5}, "cannot profile 'g': got runs=2.5, expected a whole number of at least 1"),
         ({"warmup": -1}, "cannot profile 'g': got warmup=-1, expected a whole number of at least 0"),
         ({"threads": 0}, "cannot profile 'g': got threads=0, expected a whole number of at least 1"),
-        ({"backend": "foo"}, "cannot profile 'g': got backend='foo', expected one of onnxruntime"),
+        ({"backend": "foo"}, "cannot profile 'g': got backend='foo', expected one of onnxruntime, cuda"),
         ({"optimize": 2}, "cannot profile 'g': got optimize=2, expected one of none, basic, extended, all"),
         ({"inputs": iter(())}, "cannot profile 'g': inputs holds no item, expected at least one"),
     ],

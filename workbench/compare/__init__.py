@@ -132,7 +132,7 @@ def _stream(
     progress: bool,
 ) -> Comparison:
     worker = workers.reference
-    limit = max(1 << 20, budget // 18)
+    limit = max(1 << 20, budget // 24)
     with paused():
         a, b = Graph(first.to_proto()), Graph(second.to_proto())
         names = _inputs(a, b)
@@ -158,7 +158,7 @@ def _stream(
     except TypeError:  # an iterator: known at its end
         total = None
     with _bar(progress, total, plan, group) as tick:
-        stream = Stream(plan, tracks, tick, budget // 4, 3 * limit, _shapes(known))
+        stream = Stream(plan, tracks, tick, budget // 4, 2 * limit, _shapes(known))
         done = 0
         for batch in _batches(items, group):
             stream.run(batch, names)

@@ -223,8 +223,9 @@ def test_nothing_stays_open_after_many_comparisons():
     one, two, feed = small.mlp(), small.mlp(1.1), {"x": np.ones((2, 8), np.float32)}
     wb.compare(one, two, feed, progress=False)
     before, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    others = set(worker_processes())  # the one that compiles CUDA is kept, if other tests have used it
     for _ in range(10):
         wb.compare(one, two, feed, progress=False)
     assert len(os.listdir("/proc/self/fd")) <= before + 2
     assert threading.active_count() <= threads + 1
-    assert not [child for child in worker_processes() if child.is_running()]
+    assert not [child for child in set(worker_processes()) - others if child.is_running()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import linecache
 import re
@@ -58,7 +59,9 @@ def plugin(
         example: input -> shape, used by reports, `Plugin.check` and `Plugin.bench` when none is given.
         reference: numpy function of (inputs..., attributes as keywords) in float64 that gives the outputs.
         triton: Python source that defines ``launch(inputs, outputs, **attributes)`` on torch tensors: the same
-            in Triton.
+            in Triton, checked and timed beside the CUDA kernel by `Plugin.check` and `Plugin.bench`, and run
+            instead of it by the cuda backend's option ``triton={plugin.name: plugin.triton}``. It does not travel in
+            a model: a file that brings Python to be executed is not to be trusted.
         place: where `cuda` stands, for error messages; by default it is looked for in the caller's cell or file.
 
     Raises:
@@ -89,11 +92,22 @@ def plugin(
         raise PluginError(
             f"plugin {name!r}: got the dtypes {list(dtypes)}, expected some of {', '.join(KERNEL_DTYPES)}"
         )
+    _check_triton(name, triton)
     return Plugin(
         name, made.SerializeToString(deterministic=True), cuda, found, rule, tuple(dtypes),
         tuple((key, tuple(shape)) for key, shape in (example or {}).items()),
         place or _place(cuda), reference, triton,
     )  # fmt: skip
+
+
+def _check_triton(name: str, source: str) -> None:
+    """Refuse a Triton source that is no Python, or that defines no ``launch``."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise PluginError(f"plugin {name!r}: line {error.lineno} of triton= is no Python ({error.msg})") from None
+    if source and "launch" not in [getattr(node, "name", "") for node in tree.body]:
+        raise PluginError(f"plugin {name!r}: triton= defines no launch(inputs, outputs, **attributes)")
 
 
 def check_name(name: str) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 KERNEL, UNFUSED, OPTIMISED = "kernel", "unfused", "optimised"
 _MATRIX = {"float32": 4096, "float16": 8192}
 _COPY = 1 << 30
+_WARM = 5
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,7 @@ def _ways(
     ways += [(UNFUSED, body, {"optimize": "none"}), (OPTIMISED, body, {"optimize": "all"})]
     for what, proto, given in ways:
         session = worker.load(proto.SerializeToString(), name=f"{plugin.name}, {what}", **given)
-        session.profile(feeds, runs=5, flush=True)
-        ms = session.profile(feeds, runs=runs, flush=True)["gpu_ms"]
+        ms = session.profile(feeds, runs=_WARM + runs, flush=True)["gpu_ms"][_WARM:]
         session.close()
         found.append(Timed(what, specs[0].dtype, tuple(specs), tuple(ms), moved, flops))
     return found

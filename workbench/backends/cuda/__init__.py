@@ -1,10 +1,11 @@
 """CUDA: ONNX Runtime's CUDA provider with plugins' kernels between its pieces. What runs inside the worker process.
 
 float32 stays float32: matrix products and convolutions do not round to TF32 unless the option `tf32` of `Worker.load`
-is True. Its other options: `optimize` as for ONNX Runtime, `graph` (default True) replays a plan as a CUDA graph where it
-can, `guard` runs one kernel with its surroundings watched, `triton` (plugin -> source, as `Plugin.triton` has it) names
-the plugins whose Triton kernel runs instead of their CUDA kernel. Options of the CPU runtime (threads, prepack, arena)
-do not matter here. Beside numpy this process imports onnx and Workbench's own cutting, because the model is cut here.
+is True. Its other options: `optimize` as for ONNX Runtime, `graph` (default True) replays a plan as a CUDA graph where
+it can, `guard` runs one kernel with its surroundings watched, `triton` (plugin -> source, as `Plugin.triton` has it)
+names the plugins whose Triton kernel runs instead of their CUDA kernel. Options of the CPU runtime (threads, prepack,
+arena) do not matter here. Beside numpy this process imports onnx and Workbench's own cutting, because the model is cut
+here.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """What the GPU bench recorded, as the tables of README.md: nothing there is typed by hand.
 
-    python -m tests.gpu.record data/gpu/h200.json
+    python -m tests.gpu.record          # writes them anew, from all of data/gpu
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -109,5 +108,18 @@ def _range(values: list[float], digits: int) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+README = Path(__file__).with_name("README.md")
+RECORDS = Path(__file__).resolve().parents[2] / "data" / "gpu"
+HEADING = "## Records\n"
+
+
+def readme() -> str:
+    """README.md with what is recorded now, the latest first."""
+    recorded = [json.loads(path.read_text()) for path in RECORDS.glob("*.json")]
+    recorded.sort(key=lambda each: str(each["date"]), reverse=True)
+    front = README.read_text().split(HEADING)[0]
+    return front + "\n".join([HEADING, *(f"### {each['gpu']['name']}\n\n{told(each)}\n" for each in recorded)])
+
+
 if __name__ == "__main__":
-    print(told(json.loads(Path(sys.argv[1]).read_text())))
+    README.write_text(readme())

@@ -168,3 +168,10 @@ def test_tensorrt_shapes_come_from_the_inputs_and_it_says_when_tensorrt_is_missi
         wb.errors.BackendNotInstalled, match="cannot register plugin 'FusedLayerNorm': TensorRT cannot be"
     ):
         layer_norm.tensorrt()
+
+
+@pytest.mark.parametrize("shape", [(-4, 8), (2.5,), ("n", 8)])
+def test_a_shape_that_cannot_be_is_refused(shape):
+    with pytest.raises(PluginError) as caught:
+        wb.plugins.gelu.shapes(shape)
+    assert str(caught.value) == f"plugin 'FusedGelu': got the shape {shape} for 'x', expected dims of 0 or more"

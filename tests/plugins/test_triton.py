@@ -1,12 +1,12 @@
 """Triton kernels as part of a check and of a bench: which kernels run, and what is said where Triton is missing.
 
-The worker is a stand-in that runs bodies on the CPU; `tests/gpu` has the real one.
+The worker is a stand-in (`no_gpu.py`).
 """
 
 from __future__ import annotations
 
-import onnx
 import pytest
+from plugins.no_gpu import Worker
 
 import workbench as wb
 from workbench.backends import kernels as backend
@@ -15,7 +15,6 @@ from workbench.errors import BackendNotInstalled, PluginError
 from workbench.plugins import plugin
 from workbench.profile import kernels as profile
 
-ort = pytest.importorskip("onnxruntime")
 CUDA = 'extern "C" __global__ void twice(const T* x, T* y, long long n) {}'
 TRITON = "def launch(inputs, outputs):\n    outputs[0][:] = inputs[0] * 2\n"
 WHY = "triton cannot be imported (No module named 'triton'); install triton and a build of torch for CUDA"
@@ -23,47 +22,6 @@ WHY = "triton cannot be imported (No module named 'triton'); install triton and 
 
 def twice(triton: str = TRITON) -> wb.plugins.Plugin:
     return plugin("FusedTwice", body="FusedTwice (x) => (y) { y = Add (x, x) }", cuda=CUDA, triton=triton)
-
-
-class Session:
-    """The body on the CPU; a Triton kernel with ``wrong`` in its source gives one more."""
-
-    def __init__(self, model: bytes, source: str):
-        self.session, self.source = ort.InferenceSession(model), source
-
-    def run(self, feeds):
-        (y,) = self.session.run(None, feeds)
-        return {"y": y + 1 if "wrong" in self.source else y}
-
-    def profile(self, feeds, runs, **_):
-        return {"gpu_ms": [2.0 if self.source else 1.0] * runs}
-
-    def close(self):
-        pass
-
-
-class Worker:
-    """A cuda worker without a GPU."""
-
-    why = ""
-
-    def __init__(self, *_, **__):
-        self.version, self.timeout, self.loaded = "1", 0.0, []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    close = __exit__
-
-    def call(self, name, **options):
-        return {"about": {"name": "no GPU", "arch": "sm_90"}, "no_triton": self.why, "copy_ms": [1.0]}[name]
-
-    def load(self, model, *, triton=None, **options):
-        onnx.checker.check_model(model)
-        return Session(model, next(iter((triton or {}).values()), ""))
 
 
 @pytest.fixture(autouse=True)

@@ -49,6 +49,7 @@ bench: install-test
 GPU_WHEELS ?= wheels
 GPU_SITE   ?= build/gpu-site
 GPU_RESULT ?= build/gpu.json
+GPU_BENCH  ?=
 GPU_TESTS   = build/gpu-tests.xml
 GPU_PYTHON  = PYTHONUNBUFFERED=1 PYTHONPATH=$(GPU_SITE):.:$$PYTHONPATH $(PYTHON)
 gpu: gpu-test gpu-bench
@@ -58,7 +59,7 @@ gpu-wheels:
 gpu-test: gpu-wheels
 	$(GPU_PYTHON) -m pytest -p no:cacheprovider -v --durations=5 --junitxml=$(GPU_TESTS) tests/gpu $(PYTEST)
 gpu-bench: gpu-wheels
-	$(GPU_PYTHON) -m tests.gpu --output $(GPU_RESULT) --tests $(GPU_TESTS)
+	$(GPU_PYTHON) -m tests.gpu --output $(GPU_RESULT) --tests $(GPU_TESTS) $(GPU_BENCH)
 
 WIDGETS := extensions/widgets
 widgets: install-widgets

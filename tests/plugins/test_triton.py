@@ -94,6 +94,14 @@ def test_a_source_that_cannot_be_a_triton_kernel_is_refused():
     assert str(caught.value) == "plugin 'FusedTwice': triton= defines no launch(inputs, outputs, **attributes)"
 
 
+def test_without_any_kernel_there_is_nothing_to_check_or_time():
+    bare = plugin("FusedTwice", body="FusedTwice (x) => (y) { y = Add (x, x) }")
+    for verb in (bare.check, bare.bench):
+        with pytest.raises(PluginError) as caught:
+            verb()
+        assert str(caught.value) == "plugin 'FusedTwice' has no CUDA kernel; give one with cuda="
+
+
 def test_python_does_not_travel_in_a_model():
     made = twice()
     model = made.model(made.shapes((4,)))

@@ -179,10 +179,9 @@ def kernels_of(
     """Which of a plugin's kernels a cuda worker is to run, and what to say of those that it cannot.
 
     Raises:
-        PluginError: the plugin has none, or not those that were asked for.
+        PluginError: the plugin has not those that were asked for.
         BackendNotInstalled: Triton's was asked for, and cannot run there.
     """
-    plugin.check_kernel(())
     has = [CUDA, *([TRITON] if plugin.triton else [])]
     if wrong := [kernel for kernel in asked or () if kernel not in has]:
         raise PluginError(

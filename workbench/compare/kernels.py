@@ -125,6 +125,7 @@ def check(
         PluginError: it has none, or it does not take these inputs.
         BackendError: there is no GPU, or CUDA (or triton, if it was asked for) is not installed.
     """
+    plugin.check_kernel(())
     cases: list[Case] = []
     lab = _Lab(plugin, dict(attributes or {}), timeout)
     try:

@@ -161,6 +161,7 @@ def bench(
         CompileError, PluginError: there is no kernel for it.
         BackendError: there is no GPU, CUDA (or triton, if it was asked for) is not installed, or the kernel failed.
     """
+    plugin.check_kernel(())
     if worker is None:
         with Worker("cuda", timeout=timeout) as own:
             return bench(

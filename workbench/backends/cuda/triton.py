@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ def missing() -> str:
 
 
 def launcher(
-    plugin: Any, source: str, inputs: Sequence[Any], outputs: Sequence[Any], attributes: Mapping[str, Any], stream: int
+    plugin: str, source: str, inputs: Sequence[Any], outputs: Sequence[Any], attributes: Mapping[str, Any], stream: int
 ) -> Callable[[], None]:
     """What puts one launch in line.
 
@@ -38,21 +39,27 @@ def launcher(
     """
     import torch
 
-    launch = _launch(source)
+    with _naming(plugin):
+        launch = _launch(source)
     given, made = ([_view(tensor) for tensor in tensors] for tensors in (inputs, outputs))
     ours = torch.cuda.ExternalStream(stream)
     empty = not any(tensor.nbytes for tensor in outputs)
 
     def run() -> None:
-        if empty:
-            return
-        try:
-            with torch.cuda.stream(ours):
+        if not empty:
+            with _naming(plugin), torch.cuda.stream(ours):
                 launch(given, made, **attributes)
-        except Exception as error:
-            raise RuntimeError(f"Triton kernel of plugin {plugin!r}: {type(error).__name__}: {error}") from error
 
     return run
+
+
+@contextmanager
+def _naming(plugin: str) -> Iterator[None]:
+    """Errors of the plugin's Python name it."""
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeError(f"Triton kernel of plugin {plugin!r}: {type(error).__name__}: {error}") from error
 
 
 @lru_cache(maxsize=64)

@@ -43,6 +43,15 @@ def test_every_measurement_is_written_as_it_comes(tmp_path, capsys):
     assert "| FusedGelu | Triton | float16 |" in record.told(done)
 
 
+def test_a_block_is_timed_as_a_graph_and_without_one(monkeypatch):
+    monkeypatch.setattr(bench, "BLOCK", {"batch": 1, "length": 8, "width": 16, "heads": 2, "dtype": "float32"})
+    done = bench.Measuring(Worker(), given(parts="block")).result
+    for way in ("plain, unoptimised", "plain", "plugins"):
+        found = done["block"]["ways"][way]
+        assert found["cuda_graph"] == "yes" and found["ms"] == found["ms_no_graph"] == 1.0 and found["error"] < 1e-6
+    assert "| plugins | 1.000 | 1.000 | " in record.told(done)
+
+
 def test_what_has_no_time_left_or_fails_is_said_and_the_rest_is_kept(tmp_path, capsys, monkeypatch):
     done = bench.Measuring(Worker(), given(budget=-1.0)).result
     assert done["bench"] == [] and len(done["left_out"]) == 4

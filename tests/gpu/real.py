@@ -14,7 +14,7 @@ KERNELS = {"GeluErf": plugins.gelu, "LayerNormalization": plugins.layer_norm, "S
 def recognition() -> tuple[wb.Model, wb.Model]:
     """The model, and the same with 17 plugin nodes."""
     plain = wb.load(real_models.find("ppocr_rec")).convert_opset(18)
-    plugged = plain.fuse()
+    plugged = plain.fuse(progress=False)
     for name, op_type in [(node.name, node.op_type) for node in plugged.ir.graph]:
         if op_type in KERNELS:
             plugged = plugged.replace(name, KERNELS[op_type])

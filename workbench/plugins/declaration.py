@@ -117,12 +117,12 @@ class Plugin:
         Raises:
             PluginError: one is unknown or missing.
         """
-        found = dict(self.attributes)
+        found, kinds = dict(self.attributes), bodies.attribute_types(self.body)
         for name, value in attributes.items():
             if name not in found:
                 known = ", ".join(map(repr, found)) or "none"
                 raise PluginError(f"plugin {self.name!r} has no attribute {name!r}; expected one of {known}")
-            found[name] = value
+            found[name] = float(value) if kinds[name] == "float" and type(value) is int else value
         for name, value in found.items():
             if value is None:
                 raise PluginError(

@@ -16,9 +16,9 @@ from . import body as bodies
 from .declaration import KERNEL_DTYPES, Place, Plugin, numbers
 from .launch import Rule
 
-_KERNEL = re.compile(
-    r"__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)"
-)
+_BOUNDS = r"(?:__launch_bounds__\s*\([^)]*\)\s*)?"
+_KERNEL = re.compile(rf"(?:__global__\s+{_BOUNDS}void|void\s+__global__)\s+{_BOUNDS}(\w+)")
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 
 
 def plugin(
@@ -32,7 +32,7 @@ def plugin(
     block: str | int | Sequence[str | int] = 256,
     shared: str | int = 0,
     requires: Sequence[str] = (),
-    dtypes: Sequence[str] = ("float32", "float16"),
+    dtypes: str | Sequence[str] = ("float32", "float16"),
     example: Mapping[str, Sequence[int]] | None = None,
     reference: Callable[..., Any] | None = None,
     triton: str = "",
@@ -71,7 +71,7 @@ def plugin(
     made = bodies.function(name, body)
     found = kernel
     if cuda:
-        kernels = _KERNEL.findall(cuda)
+        kernels = _KERNEL.findall(_COMMENT.sub(" ", cuda))
         if kernel not in kernels and (kernel or len(kernels) != 1):
             listed = ", ".join(map(repr, kernels)) or "none"
             raise PluginError(
@@ -87,14 +87,21 @@ def plugin(
         tuple(requires),
     )
     rule.check(name, frozenset([*made.input, *made.output]), numbers(made))
+    dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
     wrong = [dtype for dtype in dtypes if dtype not in KERNEL_DTYPES]
     if wrong or not dtypes:
         raise PluginError(
             f"plugin {name!r}: got the dtypes {list(dtypes)}, expected some of {', '.join(KERNEL_DTYPES)}"
         )
     _check_triton(name, triton)
+    for port, shape in (example or {}).items():
+        if port not in made.input or isinstance(shape, int | str):
+            raise PluginError(
+                f"plugin {name!r}: got {port!r}: {shape!r} in example=, expected a shape for each of "
+                f"{', '.join(map(repr, made.input))}"
+            )
     return Plugin(
-        name, made.SerializeToString(deterministic=True), cuda, found, rule, tuple(dtypes),
+        name, made.SerializeToString(deterministic=True), cuda, found, rule, dtypes,
         tuple((key, tuple(shape)) for key, shape in (example or {}).items()),
         place or _place(cuda), reference, triton,
     )  # fmt: skip

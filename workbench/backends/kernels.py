@@ -155,8 +155,7 @@ def compiled(plugin: Plugin, inputs: Sequence[Spec], arch: str, compiler: Compil
         source=text, title=plugin.name, arch=arch, options=list(sources.OPTIONS),
         headers={sources.HEADER: sources.header()}, cache=str(folder()),
     )  # fmt: skip
-    if not done["cubin"]:
-        found = sources.errors(plugin, done["log"])
+    if found := sources.not_found(plugin, done["log"]) if done["cubin"] else sources.errors(plugin, done["log"]):
         raise CompileError(sources.message(plugin, dtype, arch, found), found)
     used = sources.resources(done["log"], plugin.kernel)
     with contextlib.suppress(OSError):  # the cache saves time only: a read-only home is no reason to fail

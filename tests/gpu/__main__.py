@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--tests", type=Path, help="pytest's JUnit file, whose counts are recorded too")
     given = parser.parse_args()
     try:
-        with Worker("cuda", timeout=300) as worker:
+        with Worker("cuda", timeout=120) as worker:
             worker.version  # noqa: B018 - it starts
             print(record.told(Measuring(worker, given).result))
     except BackendError as error:

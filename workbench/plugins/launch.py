@@ -248,7 +248,8 @@ class Rule:
         if made.threads > 1024 or min(grid) < 0 or grid[0] >= 1 << 31 or max(grid[1:3]) > 65535 or block[2] > 64:
             raise PluginError(
                 f"{plugin}: the rule gives grid {made.grid} and block {made.block} for {_shown(specs)}; expected at "
-                "most 1024 threads in a block (64 in z) and a grid of at most 2147483647 x 65535 x 65535; change the rule"
+                "most 1024 threads in a block (64 in z) and a grid of at most 2147483647 x 65535 x 65535; change "
+                "the rule"
             )
         if not 0 <= shared <= _SHARED:
             raise PluginError(

@@ -27,6 +27,7 @@ from .device import HELPERS, Device
 from .layers import measure
 from .program import Guarded, Program, Tensor
 
+_FATAL = 4  # severity in ONNX Runtime's log
 _DELAY_NS = {"kernel": 30_000, "piece": 400_000}  # until the work behind is in line
 
 
@@ -84,6 +85,7 @@ class Runtime:
     def session(self, model: bytes, optimize: str, tf32: bool, path: str = "") -> Any:
         """A session on the CUDA provider, on our stream; `path` takes the optimised graph."""
         o = self.onnxruntime.options(optimize=optimize, graph=path)
+        o.log_severity_level = _FATAL  # what fails is raised, in the same words
         provider = {
             "device_id": "0", "user_compute_stream": str(self.device.stream), "use_tf32": str(int(tf32)),
             "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested",
@@ -96,6 +98,8 @@ class Runtime:
                 f"ONNX Runtime has no CUDA provider here: got {made.get_providers()}, expected onnxruntime-gpu and the "
                 "CUDA and cuDNN libraries that it names; install them"
             )
+        # cuDNN's plans that do not fit are logged as errors, and then the next one is taken
+        self.onnxruntime.library.set_default_logger_severity(_FATAL)
         return made
 
     def describe(self, loaded: Loaded) -> dict:

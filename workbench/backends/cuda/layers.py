@@ -84,18 +84,11 @@ def _node(runtime: Any, loaded: Any, graph: Graph, node: Node, values: dict[str,
         session = runtime.session(piece.SerializeToString(), "none", loaded.tf32)
     except Exception as error:
         raise RuntimeError(f"layer {node.name!r} ({node.op_type}) does not load by itself: {error}") from None
-    from ..onnxruntime import _dtype
-
-    kinds = {output.name: _dtype(output.type) for output in session.get_outputs()}
     weights = {t.name: t for t in graph.proto.graph.initializer}
+    once = loaded.program.runner(session, {name: values[name] for name in reads}, node.outputs)
 
     def run() -> None:
-        binding = loaded.program.bind(session, {name: values[name] for name in reads})
-        for name in node.outputs:
-            binding.bind_output(name, "cuda", 0)
-        session.run_with_iobinding(binding, runtime.quiet)
-        for name, value in zip(node.outputs, binding.get_outputs(), strict=True):
-            values[name] = Tensor(value.data_ptr(), kinds[name], tuple(value.shape()), value)
+        values.update(once())
 
     def inputs() -> list[Any]:
         return [

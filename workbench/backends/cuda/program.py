@@ -1,15 +1,15 @@
 """A model on the GPU: pieces on ONNX Runtime's CUDA provider and plugins' kernels, in order on one stream.
 
-Tensors go from piece to kernel to piece as device pointers (I/O binding); nothing is copied to the host in between. For
-shapes that were seen before, every buffer and launch is known: such a plan is replayed, as a CUDA graph where
-the pieces
-allow that.
+Tensors go from piece to kernel to piece as device pointers (I/O binding); nothing is copied to the host in between but
+what the runtime itself reads there (a shape that another piece makes from a tensor's values). For shapes that were seen
+before, every buffer and launch is known: such a plan is replayed, as a CUDA graph where the pieces allow that.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ...plugins.launch import Spec
+from ...plugins.launch import Launch, Spec
 from ...plugins.steps import Call, Piece, Steps
 from ..memory import dtype_of
 from ..onnxruntime import _CODES, _dtype
@@ -29,12 +29,13 @@ GUARD = 1 << 16
 
 @dataclass
 class Tensor:
-    """A tensor on the GPU. `owner` keeps its memory."""
+    """A tensor on the GPU (`device` ``cuda``) or on the host (``cpu``). `owner` keeps its memory."""
 
     pointer: int
     dtype: str
     shape: tuple[int, ...]
     owner: Any
+    device: str = "cuda"
 
     @property
     def nbytes(self) -> int:
@@ -54,7 +55,7 @@ class Plan:
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
     work: list[Callable[[], Any]]
-    held: list[Any]
+    held: Any
     graph: Callable[[], Any] | None = None
     no_graph: str = ""
 
@@ -98,11 +99,25 @@ class Program:
         self.device.upload(array, made.pointer)
         return made
 
-    def empty(self, spec: Spec) -> Tensor:
+    def empty(self, spec: Spec, device: str = "cuda") -> Tensor:
         """A tensor with anything in it."""
+        if device == "cpu":
+            array = np.empty(spec.shape, dtype_of(spec.dtype))
+            return Tensor(array.ctypes.data, spec.dtype, spec.shape, array, device)
         nbytes = math.prod(spec.shape) * dtype_of(spec.dtype).itemsize
         buffer = self.device.allocate(nbytes)
         return Tensor(buffer.pointer, spec.dtype, spec.shape, buffer)
+
+    def moved(self, tensor: Tensor, device: str, copies: list[Callable[[], Any]]) -> Tensor:
+        """The tensor on that device; if that is another one, `copies` gets what copies it there and waits."""
+        if tensor.device == device:
+            return tensor
+        made = self.empty(tensor.spec, device)
+        if device == "cpu":
+            copies.append(partial(self.fetch, tensor, made.owner))
+        else:
+            copies.append(lambda: self.device.upload(self.fetch(tensor), made.pointer))
+        return made
 
     # -- running --------------------------------------------------------------------------------------------------
 
@@ -111,28 +126,67 @@ class Program:
         values = dict(self.weights) | {name: self.place(array) for name, array in feeds.items()}
         for number, step in enumerate(self.steps.steps):
             if isinstance(step, Piece):
-                self._piece(number, step, values)
+                values |= self._piece(number, values)()
             else:
                 values |= self.made(step, values)
                 self.launcher(step, values)()
         return values
 
-    def _piece(self, number: int, step: Piece, values: dict[str, Tensor]) -> None:
-        binding = self.bind(self.sessions[number], {name: values[name] for name in step.inputs})
-        for name in step.outputs:
-            binding.bind_output(name, "cuda", 0)
-        self.sessions[number].run_with_iobinding(binding, self.quiet)
-        types = {o.name: _dtype(o.type) for o in self.sessions[number].get_outputs()}
-        for name, value in zip(step.outputs, binding.get_outputs(), strict=True):
-            values[name] = Tensor(value.data_ptr(), types[name], tuple(value.shape()), value)
+    def runner(
+        self,
+        session: Any,
+        inputs: Mapping[str, Tensor],
+        outputs: Sequence[str],
+        into: Mapping[str, Tensor] | None = None,
+    ) -> Callable[[], dict[str, Tensor]]:
+        """What runs a session on these inputs and returns its outputs, or puts them `into` these tensors.
 
-    def bind(self, session: Any, inputs: Mapping[str, Tensor]) -> Any:
-        """A binding with the inputs in place."""
+        Each input is bound where the session reads it. ONNX Runtime would copy it there, but does not wait for a copy
+        on a stream that is not its own, and the host would read what was in that place before.
+        """
+        copies: list[Callable[[], Any]] = []
         binding = session.io_binding()
+        reads = _devices(session.get_inputs(), session.get_input_memory_infos())
+        makes = _devices(session.get_outputs(), session.get_output_memory_infos())
+        types = {output.name: _dtype(output.type) for output in session.get_outputs()}
         for name, tensor in inputs.items():
-            kind = _CODES.get(tensor.dtype, dtype_of(tensor.dtype).type)
-            binding.bind_input(name, "cuda", 0, kind, list(tensor.shape), tensor.pointer)
-        return binding
+            t = self.moved(tensor, reads[name], copies)
+            binding.bind_input(name, t.device, 0, _kind(t), list(t.shape), t.pointer)
+        for name in outputs:
+            if into is None:
+                binding.bind_output(name, makes[name], 0)
+            else:
+                t = into[name]
+                binding.bind_output(name, t.device, 0, _kind(t), list(t.shape), t.pointer)
+
+        def run() -> dict[str, Tensor]:
+            for copy in copies:
+                copy()
+            session.run_with_iobinding(binding, self.quiet)
+            if into is not None:
+                return {}
+            return {
+                name: Tensor(value.data_ptr(), types[name], tuple(value.shape()), value, makes[name])
+                for name, value in zip(outputs, binding.get_outputs(), strict=True)
+            }
+
+        return run
+
+    def _piece(self, number: int, values: Mapping[str, Tensor], into: Any = None) -> Callable[[], dict[str, Tensor]]:
+        """What runs a piece; its errors say which one it was."""
+        step = self.steps.steps[number]
+        assert isinstance(step, Piece)
+        inputs = {name: values[name] for name in step.inputs}
+        run = self.runner(self.sessions[number], inputs, step.outputs, into)
+
+        def named() -> dict[str, Tensor]:
+            try:
+                return run()
+            except Exception as error:
+                first, last = step.nodes[0], step.nodes[-1]
+                raise RuntimeError(f"piece {number} (nodes {first!r} to {last!r}): {error}") from None
+
+        return named
 
     def made(self, step: Call, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """New outputs of a call."""
@@ -144,7 +198,8 @@ class Program:
     def launcher(self, step: Call, values: Mapping[str, Tensor]) -> Callable[[], None]:
         """What puts a kernel in line, on these inputs and outputs."""
         plugin = step.plugin
-        inputs = [values[name] for name in step.inputs]
+        copies: list[Callable[[], Any]] = []
+        inputs = [self.moved(values[name], "cuda", copies) for name in step.inputs]
         outputs = [values[name] for name in step.outputs]
         specs = [tensor.spec for tensor in inputs]
         launch = plugin.launch(specs, step.attributes)  # refuses what the kernels are not made for
@@ -152,17 +207,31 @@ class Program:
             from .triton import launcher
 
             given = plugin.given(step.attributes)
-            return launcher(plugin.name, self.triton[plugin.name], inputs, outputs, given, self.device.stream)
-        function = self.device.function(self.compile(plugin, specs).cubin, plugin.kernel, launch.shared)
-        pointers = [tensor.pointer for tensor in (*inputs, *outputs)]
+            put = launcher(plugin.name, self.triton[plugin.name], inputs, outputs, given, self.device.stream)
+        else:
+            put = self._kernel(step, launch, inputs, outputs)
 
         def run() -> None:
+            for copy in copies:
+                copy()
+            put()
+
+        return run
+
+    def _kernel(self, step: Call, launch: Launch, inputs: list[Tensor], outputs: list[Tensor]) -> Callable[[], None]:
+        """What puts a CUDA kernel in line."""
+        plugin = step.plugin
+        compiled = self.compile(plugin, [tensor.spec for tensor in inputs])
+        function = self.device.function(compiled.cubin, plugin.kernel, launch.shared)
+        pointers = [tensor.pointer for tensor in (*inputs, *outputs)]
+
+        def put() -> None:
             try:
                 self.device.launch(function, launch, pointers)
             except RuntimeError as error:
                 raise RuntimeError(f"kernel {plugin.kernel} of node {step.node!r}: {error}") from None
 
-        return run
+        return put
 
     def plan(self, feeds: Mapping[str, np.ndarray], *, graph: bool = True) -> Plan:
         """The plan for feeds of these shapes, with these feeds in place.
@@ -180,25 +249,18 @@ class Program:
         values = self.once(feeds)
         self.device.sync()
         work: list[Callable[[], Any]] = []
-        held: list[Any] = [values]
         for number, step in enumerate(self.steps.steps):
             if isinstance(step, Call):
                 work.append(self.launcher(step, values))
                 continue
-            session = self.sessions[number]
-            binding = self.bind(session, {name: values[name] for name in step.inputs})
-            for name in step.outputs:
-                fixed = self.empty(values[name].spec)
-                kind = _CODES.get(fixed.dtype, dtype_of(fixed.dtype).type)
-                binding.bind_output(name, "cuda", 0, kind, list(fixed.shape), fixed.pointer)
-                values[name] = fixed
-            held.append(binding)
-            work.append(partial(session.run_with_iobinding, binding, self.quiet))
+            into = {name: self.empty(values[name].spec, values[name].device) for name in step.outputs}
+            work.append(self._piece(number, values, into))
+            values |= into
         made = Plan(
             {name: values[name] for name in feeds},
             {name: values[name] for name in self.steps.outputs},
             work,
-            held,
+            values,
         )
         for _ in range(2):
             made.run()  # the pieces take their memory before a graph is made
@@ -217,10 +279,24 @@ class Program:
             made.graph, made.no_graph = None, str(error)
 
     def fetch(self, tensor: Tensor, target: np.ndarray | None = None) -> np.ndarray:
-        """A tensor as an array, in `target` if given."""
+        """A tensor as an array, in `target` if given, after all that is in line."""
         array = np.empty(tensor.shape, dtype_of(tensor.dtype)) if target is None else target
-        self.device.download(tensor.pointer, array)
+        if tensor.device == "cpu":
+            self.device.sync()
+            ctypes.memmove(array.ctypes.data, tensor.pointer, tensor.nbytes)
+        else:
+            self.device.download(tensor.pointer, array)
         return array
+
+
+def _devices(values: Any, memory: Any) -> dict[str, str]:
+    """Name -> where a session has it."""
+    return {v.name: "cpu" if m.name in ("Cpu", "CudaPinned") else "cuda" for v, m in zip(values, memory, strict=True)}
+
+
+def _kind(tensor: Tensor) -> Any:
+    """The type of a tensor's elements, as a binding takes it."""
+    return _CODES.get(tensor.dtype, dtype_of(tensor.dtype).type)
 
 
 class Guarded:

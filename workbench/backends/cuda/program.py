@@ -142,7 +142,8 @@ class Program:
         """What runs a session on these inputs and returns its outputs, or puts them `into` these tensors.
 
         Each input is bound where the session reads it. ONNX Runtime would copy it there, but does not wait for a copy
-        on a stream that is not its own, and the host would read what was in that place before.
+        on a stream that is not its own, and the host would read what was in that place before. Without `into` this is
+        done once, here; with it before each run.
         """
         copies: list[Callable[[], Any]] = []
         binding = session.io_binding()
@@ -158,6 +159,11 @@ class Program:
             else:
                 t = into[name]
                 binding.bind_output(name, t.device, 0, _kind(t), list(t.shape), t.pointer)
+
+        if into is None:
+            for copy in copies:
+                copy()
+            copies.clear()
 
         def run() -> dict[str, Tensor]:
             for copy in copies:

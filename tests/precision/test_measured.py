@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).resolve().parents[2] / "data" / "precision" / "h200_onnxruntime.json"
+FILE = Path(__file__).resolve().parents[2] / "data" / "precision" / "h100_onnxruntime.json"
 ROWS = json.loads(FILE.read_text())["rows"]
 BROKEN = {("magika", 0), ("needs_constraints", 0)}  # they overflow
 

@@ -102,7 +102,7 @@ def simulate(model: Any, to: str, *, keep: Iterable[str] = (), keep_io: bool = T
     shows what its node computed, before it is rounded for those that read it, so that in a comparison the local error
     of a node is what it makes of rounded inputs and weights.
 
-    How near that is, measured on an NVIDIA H200 with ONNX Runtime 1.31.1 (2026-11-24, data/precision): single operators
+    How near that is, measured on an NVIDIA H100 with ONNX Runtime 1.31.1 (2026-11-28, data/precision): single operators
     (sums of up to 4,096 products among them) differ from their simulation by less than a fifth of the error that
     rounding makes. Whole models have the error that was simulated within 2.5 dB (a small classifier with few outputs:
     6 dB), in bf16 the very same values. Graph optimisations, which leave out or move roundings, change the error of

@@ -7,11 +7,11 @@ import onnx
 import pytest
 from backends.no_gpu import NoGpu, Program
 from gpu.real import recognition
+from gpu.shapes import shapes_as_values, values
 
 import workbench as wb
 from workbench.backends import cuda
 from workbench.backends.onnxruntime import Runtime as OnnxRuntime
-from workbench.plugins import gelu
 
 
 @pytest.fixture(autouse=True)
@@ -49,36 +49,12 @@ def test_a_real_model_whose_shapes_cross_from_piece_to_piece():
     everything(plugged, {"x": x})
 
 
-TEXT = """<ir_version: 8, opset_import: ["" : 18, "workbench": 1]>
-g (float[6, 4] x, int64[1] starts, int64[1] ends, int64[2] to) => (float[n, m] out, int64[2] size)
-{
- [e] e = Exp(x)
- [gelu] y = workbench.FusedGelu(e)
- [cut] c = Slice(y, starts, ends)
- [size] size = Shape(c)
- [reshape] out = Reshape(c, to)
-}"""
-
-
-def values(starts: int = 0, to: tuple[int, int] = (4, 2)) -> dict[str, np.ndarray]:
-    x = np.random.default_rng(starts).standard_normal((6, 4)).astype(np.float32)
-    return {
-        "x": x, "starts": np.array([starts]), "ends": np.array([starts + 2]), "to": np.array(to),
-    }  # fmt: skip
-
-
-def with_shapes_as_inputs() -> wb.Model:
-    proto = onnx.parser.parse_model(TEXT)
-    proto.functions.append(gelu.function)
-    return wb.load(proto)
-
-
 def test_shapes_that_are_fed_and_shapes_that_are_returned():
-    everything(with_shapes_as_inputs(), values())
+    everything(shapes_as_values(), values())
 
 
 def test_a_replayed_plan_reads_new_values_on_the_host():
-    proto, runtime = with_shapes_as_inputs().to_proto(), NoGpu()
+    proto, runtime = shapes_as_values().to_proto(), NoGpu()
     program = runtime.load(proto.SerializeToString()).program
     for starts in (0, 3, 1):
         plan = program.plan(values(starts))
@@ -89,6 +65,6 @@ def test_a_replayed_plan_reads_new_values_on_the_host():
 
 
 def test_an_error_names_the_piece():
-    program = NoGpu().load(with_shapes_as_inputs().to_proto().SerializeToString()).program
+    program = NoGpu().load(shapes_as_values().to_proto().SerializeToString()).program
     with pytest.raises(RuntimeError, match=r"^piece 2 \(nodes 'cut' to 'reshape'\): .*Reshape"):
         program.once(values(to=(5, 2)))

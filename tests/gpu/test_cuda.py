@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gpu.block import feeds, transformer_block, with_plugins
 from gpu.real import SHAPES, recognition
+from gpu.shapes import shapes_as_values, values
 
 import workbench as wb
 from workbench.backends import Worker
@@ -126,6 +127,19 @@ def test_shapes_may_change_and_graphs_replay(models):
             (y,) = session.run({"x": x}).values()
             assert y.shape == x.shape and np.allclose(y, builtin.named("gelu").reference(x), atol=1e-5)
             assert session.profile({"x": x}, runs=2)["graph"] == ""
+
+
+def test_a_replayed_plan_reads_new_values_on_the_host():
+    proto = shapes_as_values().to_proto().SerializeToString()
+    with Worker("cuda") as worker, Worker("onnxruntime") as cpu:
+        session, expected = worker.load(proto), cpu.load(proto)
+        for starts in (0, 3, 1):
+            given = values(starts)
+            made = session.run(given)
+            for name, array in expected.run(given).items():
+                assert np.allclose(made[name], array, atol=1e-5), name
+            assert min(session.profile(given, runs=3)["ms"]) > 0
+        assert [one["name"] for one in session.profile(given, runs=2, layers=True)["layers"]].count("gelu") == 1
 
 
 TRITON = """

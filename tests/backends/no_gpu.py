@@ -11,9 +11,10 @@ from __future__ import annotations
 import ctypes
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 from workbench.backends.cuda import Runtime, program
@@ -30,14 +31,26 @@ def seen(pointer: int, dtype: str, shape: Any) -> np.ndarray:
     return np.frombuffer(raw, array.dtype).reshape(array.shape)
 
 
+class Buffer:
+    """Memory of the GPU. Given back it may not be read; it is kept, so that no other gets its address."""
+
+    freed: ClassVar[dict[int, np.ndarray]] = {}
+
+    def __init__(self, nbytes: int):
+        self.held = np.full(max(nbytes, 16), 0xEE, np.uint8)
+        self.pointer = self.held.ctypes.data
+
+    def __del__(self) -> None:
+        self.freed[self.pointer] = self.held
+
+
 class Device:
     """Memory and copies; a graph cannot be captured."""
 
     name, arch, driver_version, multiprocessors, stream = "no GPU", "sm_90", 0, 1, 0
 
-    def allocate(self, nbytes: int) -> Any:
-        held = np.full(max(nbytes, 16), 0xEE, np.uint8)
-        return SimpleNamespace(pointer=held.ctypes.data, held=held)
+    def allocate(self, nbytes: int) -> Buffer:
+        return Buffer(nbytes)
 
     def upload(self, array: np.ndarray, pointer: int) -> None:
         array = np.ascontiguousarray(array)
@@ -85,9 +98,11 @@ class Session:
     def __init__(self, model: bytes, options: Any):
         self.session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])
         self.get_inputs, self.get_outputs = self.session.get_inputs, self.session.get_outputs
+        nodes = onnx.load_from_string(model).graph.node
+        self.data = nodes[0].input[0] if len(nodes) == 1 else None  # a node by itself reads its data on the GPU
 
     def get_input_memory_infos(self) -> list[Any]:
-        return [_HOST if v.type == "tensor(int64)" else _GPU for v in self.get_inputs()]
+        return [_HOST if v.type == "tensor(int64)" and v.name != self.data else _GPU for v in self.get_inputs()]
 
     def get_output_memory_infos(self) -> list[Any]:
         return [_HOST if v.type == "tensor(int64)" else _GPU for v in self.get_outputs()]
@@ -98,6 +113,8 @@ class Session:
     def run_with_iobinding(self, binding: Binding, _: Any) -> None:
         feeds = {}
         for (name, (device, *what)), info in zip(binding.given.items(), self.get_input_memory_infos(), strict=True):
+            if what[2] in Buffer.freed:
+                raise RuntimeError(f"CUDA failure 1: invalid argument; input {name!r} was given back")
             there = seen(what[2], what[0], what[1])
             feeds[name] = np.zeros_like(there) if info is _HOST and device != "cpu" else there
         for (name, at), found in zip(

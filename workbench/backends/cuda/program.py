@@ -150,8 +150,8 @@ class Program:
         reads = _devices(session.get_inputs(), session.get_input_memory_infos())
         makes = _devices(session.get_outputs(), session.get_output_memory_infos())
         types = {output.name: _dtype(output.type) for output in session.get_outputs()}
-        for name, tensor in inputs.items():
-            t = self.moved(tensor, reads[name], copies)
+        bound = {name: self.moved(tensor, reads[name], copies) for name, tensor in inputs.items()}
+        for name, t in bound.items():
             binding.bind_input(name, t.device, 0, _kind(t), list(t.shape), t.pointer)
         for name in outputs:
             if into is None:
@@ -165,7 +165,7 @@ class Program:
                 copy()
             copies.clear()
 
-        def run() -> dict[str, Tensor]:
+        def run(bound: dict[str, Tensor] = bound) -> dict[str, Tensor]:  # a binding does not keep its inputs
             for copy in copies:
                 copy()
             session.run_with_iobinding(binding, self.quiet)

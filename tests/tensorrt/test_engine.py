@@ -467,9 +467,24 @@ def test_gpus_that_are_not_known(name, why):
     assert why in str(caught.value) and "wb.tensorrt.Gpu(name, tops, gb_per_s)" in str(caught.value)
 
 
-def test_every_gpu_has_a_source_and_finds_itself():
+def test_every_gpu_has_a_source_with_its_figures_and_finds_itself():
     for gpu in wb.tensorrt.GPUS:
-        assert gpu.source.startswith("https://") and wb.tensorrt.gpu(gpu.name) is gpu
+        assert gpu.source.startswith("https://") and gpu.title.startswith("NVIDIA ") and gpu.read
+        assert wb.tensorrt.gpu(gpu.name) is gpu
+        said = gpu.says.split(" (")[0].split(", ")
+        halves = [f"{precision} {2 * tops:g}*" for precision, tops in gpu.tops.items()]
+        assert all(
+            text in said or half in said
+            for text, half in zip((f"{p} {tops:g}" for p, tops in gpu.tops.items()), halves, strict=True)
+        )
+        assert gpu.says.endswith(f"; {gpu.gb_per_s:g} GB/s")
+
+
+def test_rates_with_sparsity_are_halved():
+    h100, rtx = wb.tensorrt.gpu("H100 SXM"), wb.tensorrt.gpu("RTX 4090")
+    assert "FP16 1979*" in h100.says and h100.rate("FP16") == 989.5e12
+    assert rtx.rate("FP8") == 330.3e12 and rtx.rate("INT8") == 660.6e12
+    assert (wb.tensorrt.gpu("L4").rate("TF32"), wb.tensorrt.gpu("L4").rate("FP8")) == (60e12, 242.5e12)
 
 
 def test_peaks_can_be_given():

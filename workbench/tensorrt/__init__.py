@@ -15,8 +15,9 @@ from .build import BuildResult
 from .check import Check, check
 from .diff import diff
 from .engine import Engine, build, load
+from .gpus import GPUS, gpu
 from .log import Log
-from .peaks import GPUS, Gpu, gpu
+from .peaks import Gpu
 from .profiles import OptimizationProfile
 from .rules import Finding
 from .run import Runs, profile

@@ -20,9 +20,10 @@ from ..profile import Profile
 from . import asked, graph, layers, lint, records, store, text, times
 from .build import BuildResult
 from .build import build as build_plan
+from .gpus import gpu
 from .info import Facts, facts, siblings
 from .layers import Layer
-from .peaks import Gpu, gpu
+from .peaks import Gpu
 from .plan import PLANS, inspected
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ GPU. The library runs in a process of its own.
 
 from __future__ import annotations
 
+from . import cache
 from .build import BuildResult
 from .check import Check, check
 from .diff import diff
@@ -33,6 +34,7 @@ __all__ = [
     "OptimizationProfile",
     "Runs",
     "build",
+    "cache",
     "check",
     "diff",
     "gpu",

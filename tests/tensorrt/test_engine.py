@@ -505,6 +505,32 @@ def test_peaks_can_be_given():
 # --- what profile_diff says to engines without noise
 
 
+def test_profile_diff_says_what_gained_and_that_the_noise_is_assumed():
+    before, after = recorded.engine("fp32"), recorded.engine("fp16")
+    found = wb.profile_diff(before, after)
+    assert (
+        found.status.value_counts().to_dict()
+        == wb.tensorrt.diff(before, after).status.value_counts().to_dict()
+    )
+    first = found.loc["Conv_0 + Relu_1"]
+    assert (first["status"], first["noise"]) == ("faster", "assumed: 3 %")
+    assert first["noise_ms"] == pytest.approx(0.03 * first["ms_a"])
+    assert set(found.noise) == {"assumed: 3 %"}
+    assert set(wb.profile_diff(before, before).status) == {"same"}
+    texts = str(wb.figures.before_after(before, after, 30).to_json())
+    assert "within 3 %, noise not known" in texts and "within the noise" not in texts
+
+
+def test_runs_that_are_told_one_by_one_tell_their_noise():
+    runs = [{"latencyMs": ms} for ms in (1.0, 1.02, 1.04, 1.0, 1.1, 1.0, 1.02, 1.0, 1.04, 9.0)]
+    made = [wb.tensorrt.load(recorded.path(name), metadata=[runs]) for name in ("fp32", "fp16")]
+    assert made[0].latency_ms == pytest.approx(1.02) and made[0].latency_p95_ms > 5
+    assert 0.0 < made[0].noise < 0.1
+    found = wb.profile_diff(*made)
+    assert set(found.noise) == {"measured"}
+    assert found.loc["Conv_0 + Relu_1", "status"] == "faster"
+
+
 def test_engines_tell_no_noise():
     with pytest.raises(ProfileError, match="expected two profiles"):
         wb.profile_diff(recorded.engine("fp32"), 1)

@@ -428,7 +428,7 @@ def test_a_loop_is_explored_and_drawn():
      ("[]", "it lists 0, none of them with a name"), ("[1, 2]", "it lists 2, none of them with a name"),
      ("not there.json", "cannot read the layer information from not there.json: No such file or directory"),
      ('[{"count": 1}, {"name": "a", "timeMs": 1}]', "these are times of layers; give them as profile="),
-     ("{ nonsense", "got text that is not JSON")],
+     ("{ nonsense", "got text that is not JSON"), (5, "got int, expected an object with 'Layers', or a list")],
 )  # fmt: skip
 def test_what_is_no_engine(given, message):
     with pytest.raises(EngineError, match="cannot read") as caught:

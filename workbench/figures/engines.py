@@ -95,7 +95,7 @@ def engine_changes(a: Engine, b: Engine, n: int = 14, *, theme: str = "light", *
         )
     before, after = table.attrs["sum_ms"]
     names = f"{label(a.model_name, 30)} → {label(b.model_name, 30)}"
-    note = f"{names}: {before:.4g} → {after:.4g} ms in layers, aligned by {table.attrs['align']}"
+    note = f"{names}\n{before:.4g} → {after:.4g} ms in layers, aligned by {table.attrs['align']}"
     figure = drawn.figure(title, note=note, height=150 + 40 * len(rows), barmode="overlay", bargap=0.4)
     for status in [*_STATUS, "same"]:
         mine = [i for i, row in enumerate(rows) if row["status"] == status]

@@ -125,7 +125,7 @@ def _deltas(figure: go.Figure, drawn: Style, changes: list[dict[str, Any]]) -> N
                 col=1,
             )
     names = [f"{label(str(row['layer']), 34)}<br><i>{label(row['op_type'], 30)}</i>" for row in changes]
-    figure.update_xaxes(drawn.axis("largest changes in ms, of layers that do the same work"), row=2, col=1)
+    figure.update_xaxes(drawn.axis("change in ms, the largest first"), row=2, col=1)
     figure.update_yaxes(
         drawn.axis(tickvals=list(range(len(changes))), ticktext=names, autorange="reversed", showgrid=False),
         row=2,

@@ -255,6 +255,7 @@ def timeline(engine: Engine, *, theme: str = "light") -> go.Figure:
                 textfont={"color": ink_on(colours.get(op_type, drawn.other))}, insidetextanchor="middle", textangle=0,
                 hovertext=[layer_hover(str(table.index[i]), table.iloc[i]) for i in mine],
             )  # fmt: skip
+    figure.update_layout(uniformtext={"minsize": 9, "mode": "hide"})
     _named_rows(figure, drawn, rows, "ms")
     return figure
 

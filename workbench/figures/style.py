@@ -55,7 +55,9 @@ class Style:
         import plotly.graph_objects as go
 
         # 76 letters fit into half of a notebook's width
-        lines = [line for part in note.split("\n") for line in textwrap.wrap(part, 76, break_long_words=False)]
+        lines = [
+            line for part in note.split("\n") for line in textwrap.wrap(part, 76, break_long_words=False)
+        ]
         small = "".join(f"<br><span style='font-size:12px;color:{self.dim}'>{line}</span>" for line in lines)
         more = 20 * max(0, len(lines) - 1)
         figure = go.Figure()

@@ -4,7 +4,8 @@
 #   make lab     JupyterLab with the notebooks
 #   make bench   side-by-side measurements
 #   make widgets build the widgets' bundles and test their sources (needs node; the built bundles are committed)
-#   make gpu     tests/gpu and the GPU bench, on a machine with an NVIDIA GPU; needs no network (see below)
+#   make gpu     tests/gpu and the GPU bench (or one of them: gpu-test, gpu-bench), on a machine with an NVIDIA GPU;
+#                needs no network (see below)
 #   make clean   remove what these made
 # Everything goes into .venv; a second run finds it there.
 
@@ -25,7 +26,7 @@ STUBS := tensorrt-stubs==10.13.0.35.1
 # (gigabytes) is left out. Pip options (an index or a folder that has CPU builds) can be given: make test TORCH="..."
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lab bench gpu widgets clean install-demo install-test install-widgets
+.PHONY: demo test lab bench gpu gpu-wheels gpu-test gpu-bench widgets clean install-demo install-test install-widgets
 .DEFAULT_GOAL := demo
 
 demo: install-demo
@@ -48,12 +49,17 @@ bench: install-test
 GPU_WHEELS ?= wheels
 GPU_SITE   ?= build/gpu-site
 GPU_RESULT ?= build/gpu.json
-GPU_PYTHON  = PYTHONPATH=$(GPU_SITE):. $(PYTHON)
-gpu:
+GPU_BENCH  ?=
+GPU_TESTS   = build/gpu-tests.xml
+GPU_PYTHON  = PYTHONUNBUFFERED=1 PYTHONPATH=$(GPU_SITE):.:$$PYTHONPATH $(PYTHON)
+gpu: gpu-test gpu-bench
+gpu-wheels:
 	@if ls $(GPU_WHEELS)/*.whl > /dev/null 2>&1; then $(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile \
 	  --no-cache-dir --upgrade --target $(GPU_SITE) $(GPU_WHEELS)/*.whl; fi
-	$(GPU_PYTHON) -m pytest -p no:cacheprovider tests/gpu $(PYTEST)
-	$(GPU_PYTHON) -m tests.gpu --output $(GPU_RESULT)
+gpu-test: gpu-wheels
+	$(GPU_PYTHON) -m pytest -p no:cacheprovider -v --durations=5 --junitxml=$(GPU_TESTS) tests/gpu $(PYTEST)
+gpu-bench: gpu-wheels
+	$(GPU_PYTHON) -m tests.gpu --output $(GPU_RESULT) --tests $(GPU_TESTS) $(GPU_BENCH)
 
 WIDGETS := extensions/widgets
 widgets: install-widgets

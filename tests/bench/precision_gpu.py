@@ -1,17 +1,21 @@
 """How near the simulation of fp16 and bf16 is to a GPU: `python -m tests.bench.precision_gpu [FILE]`.
 
-Needs onnxruntime-gpu. Converted models run on its CUDA provider, as they are and with its graph optimisations (which
-fuse, and so leave out or move roundings); their simulation and the float32 original run on the CPU provider. FILE gets
-the differences of all outputs (`data/precision/` holds such a file).
+Needs onnxruntime-gpu (`--provider CPU` is a dry run without). Converted models run on its CUDA provider, as they are
+and with its graph optimisations (which fuse, and so leave out or move roundings); their simulation and the float32
+original run on the CPU provider. FILE gets the differences of all outputs (`data/precision/` holds such a file).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import platform
+import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ REAL = (
     "needs_constraints",
 )  # fmt: skip
 SEARCHED = ("magika", "needs_constraints")  # they overflow in fp16; what the search keeps is run, too
+_Missing = ort.capi.onnxruntime_pybind11_state.NotImplemented
 CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
 
 
@@ -67,6 +72,9 @@ def run(model: wb.Model, feeds: list, providers: list, level: str = "ORT_DISABLE
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     options.log_severity_level = 3
     session = ort.InferenceSession(model.to_proto().SerializeToString(), options, providers)
+    asked = providers[0][0] if isinstance(providers[0], tuple) else providers[0]
+    if session.get_providers()[0] != asked:  # ONNX Runtime goes on without it after a warning
+        sys.exit(f"ONNX Runtime cannot use {asked}: got {session.get_providers()}; install what it says is missing")
     names = [output.name for output in session.get_outputs()]
     return [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
 
@@ -100,9 +108,9 @@ def row(name: str, model: wb.Model, to: str, keep: tuple[str, ...], feeds: list,
     return found
 
 
-def measure(real: list, models: dict[str, wb.Model]) -> list[dict[str, Any]]:
+def measure(real: list, models: dict[str, wb.Model]) -> Iterator[dict[str, Any]]:
     """All rows, printed as they come (SNR in dB of the first output)."""
-    rows = []
+    start = time.perf_counter()
     for name, model in models.items():
         feeds = [{k: np.asarray(v) for k, v in feed.items()} for feed in wb.inputs.feeds(model, count=2)]
         keeps: list[tuple[str, ...]] = [()]
@@ -112,19 +120,60 @@ def measure(real: list, models: dict[str, wb.Model]) -> list[dict[str, Any]]:
         if name.startswith(("op_matmul", "bert")):  # of operators that have bf16 in their operator set
             bf16 = [("bf16", ())]
         for to, keep in [*(("fp16", keep) for keep in keeps), *bf16]:
-            rows.append(row(name, model, to, keep, feeds, real))
+            try:
+                made = row(name, model, to, keep, feeds, real)
+            except _Missing as error:  # a kernel that the provider has not
+                print(f"[{time.perf_counter() - start:3.0f} s] {name:22} {to} not run: {error}", flush=True)
+                continue
             kinds = ("simulated from fp32", "real from fp32", "real from simulated", "real from fp32, optimised")
-            found = {kind: next(iter(rows[-1][kind].values()))["snr_db"] for kind in kinds}
-            print(f"{name:22} {to}", found, flush=True)
-    return rows
+            found = {kind: next(iter(made[kind].values()))["snr_db"] for kind in kinds}
+            print(f"[{time.perf_counter() - start:3.0f} s] {name:22} {to}", found, flush=True)
+            yield made
+
+
+NOTE = (
+    "Differences of outputs over all inputs: largest and mean absolute, largest magnitude of the first, SNR in dB "
+    "(null: equal). 'real': fp16 or bf16 on ONNX Runtime's {provider} provider, as it is and with its graph "
+    "optimisations; 'simulated': workbench.precision.simulate on its CPU provider."
+)
+
+
+def written(figures: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """JSON with a row on each line, numbers with 5 digits."""
+    short = json.loads(json.dumps(rows), parse_float=lambda text: float(f"{float(text):.5g}"))
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in figures.items()]
+    listed = ",\n".join(f"  {json.dumps(each)}" for each in short)
+    return "{\n" + ",\n".join([*lines, f' "rows": [\n{listed}\n ]']) + "\n}\n"
+
+
+def gpu() -> str:
+    """Name and driver."""
+    asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split("\n")[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, nargs="?", help="JSON, written anew after every row")
+    parser.add_argument("--provider", default="CUDA", choices=["CUDA", "CPU"], help="CPU: a dry run")
+    given = parser.parse_args()
+    if f"{given.provider}ExecutionProvider" not in ort.get_available_providers():
+        sys.exit("the CUDA provider of ONNX Runtime is not here: install onnxruntime-gpu on a machine with a GPU")
+    figures = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "gpu": "none", "onnxruntime": ort.__version__}
+    real: list = ["CPUExecutionProvider"]
+    if given.provider == "CUDA":
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # CUDA's libraries from their wheels
+        figures["gpu"], real = gpu(), [CUDA]
+    figures |= {"python": platform.python_version(), "note": NOTE.format(provider=given.provider)}
+    rows = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for made in measure(real, operators() | {name: wb.load(real_models.find(name)) for name in REAL}):
+            rows.append(made)
+            if given.file:
+                given.file.write_text(written(figures, rows))
 
 
 if __name__ == "__main__":
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        sys.exit("the CUDA provider of ONNX Runtime is not here: install onnxruntime-gpu on a machine with a GPU")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        every = operators() | {name: wb.load(real_models.find(name)) for name in REAL}
-        figures = {"date": time.strftime("%Y-%m-%d"), "onnxruntime": ort.__version__, "rows": measure([CUDA], every)}
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(json.dumps(figures, indent=1))
+    main()

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from gpu.block import feeds, transformer_block, with_plugins
+from gpu.real import SHAPES, recognition
 
 import workbench as wb
 from workbench.backends import Worker
@@ -31,7 +32,8 @@ def twice(cuda: str = KERNEL, **options) -> wb.plugins.Plugin:
 def test_every_built_in_is_right(made):
     done = made.check()
     assert done.ok, str(done)
-    assert len(done.cases) == 20
+    kernels = ["cuda"] * 20 + ["triton"] * 20 * bool(made.triton and not done.left_out)
+    assert [case.kernel for case in done.cases] == kernels
 
 
 BAD = {
@@ -126,11 +128,64 @@ def test_shapes_may_change_and_graphs_replay(models):
             assert session.profile({"x": x}, runs=2)["graph"] == ""
 
 
-def test_triton_gives_the_same():
+TRITON = """
+import triton, triton.language as tl
+
+@triton.jit
+def kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + at, mask=at < n)
+    tl.store(y_ptr + at, x * 2.0, mask=at < n)
+
+def launch(inputs, outputs):
+    n = inputs[0].numel()
+    kernel[(triton.cdiv(n, 128),)](inputs[0], outputs[0], n, BLOCK=128)
+"""
+BAD_TRITON = {
+    "wrong": ("2.0", "3.0", "output 'y' at .*: got .*, the body gives .*; relative error"),
+    "behind": ("x * 2.0, mask=at < n", "x * 2.0", "wrote out of bounds: . bytes behind its last element, tensor 'y'"),
+    "unwritten": ("triton.cdiv(n, 128)", "0", "left 100 of 100 elements of output 'y' unwritten, the first at 0"),
+    "python": ("BLOCK=128", "BLOCK=oops", "Triton kernel of plugin 'FusedTwice': NameError: name 'oops' is not"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TRITON)
+def test_a_bad_triton_kernel_is_found(kind):
     pytest.importorskip("triton")
+    good, bad, says = BAD_TRITON[kind]
+    done = twice(triton=TRITON.replace(good, bad)).check({"x": (100,)})
+    assert [(case.kernel, case.ok) for case in done.cases] == [("cuda", True), ("triton", False)]
+    assert re.search(says, done.cases[1].verdict), done.cases[1].verdict
+
+
+def test_a_model_runs_with_a_triton_kernel_also_as_a_cuda_graph():
+    pytest.importorskip("triton")
+    model = gelu.model(gelu.shapes((100, 33))).to_proto().SerializeToString()
     x = np.random.default_rng(0).standard_normal((100, 33)).astype(np.float32)
-    with Worker("cuda") as worker:
-        y = worker.call(
-            "triton", source=gelu.triton, inputs=[x], outputs=[("float32", x.shape)], attributes={}
-        )
-    assert np.allclose(y["outputs"][0], gelu.reference(x), atol=1e-5) and y["ms"] > 0
+    with Worker("cuda", timeout=120) as worker:
+        session = worker.load(model, triton={gelu.name: gelu.triton})
+        (y,) = session.run({"x": x}).values()
+        assert np.allclose(y, gelu.reference(x), atol=1e-5)
+        done = session.profile({"x": x}, runs=3)
+        assert done["graph"] == "" and min(done["gpu_ms"]) > 0
+        with pytest.raises(wb.errors.BackendFailed) as caught:
+            worker.load(model, triton={"FusedOther": TRITON}).run({"x": x})
+        assert "were given for 'FusedOther'; the kernels of this model are of 'FusedGelu'" in str(caught.value)
+
+
+def test_both_kernels_are_timed_side_by_side():
+    pytest.importorskip("triton")
+    done = gelu.bench((1024, 1024), dtypes=["float32"], runs=5)
+    assert list(done.table["what"]) == ["kernel", "triton", "unfused", "optimised"] and (done.table["ms"] > 0).all()
+
+
+def test_a_real_model_layer_by_layer_and_its_profile():
+    plain, plugged = recognition()
+    given = {"count": 1, "shapes": SHAPES, "candidate_backend": "cuda", "tolerance": 1e-3, "progress": False}
+    c = wb.compare(plugged, plugged, **given)
+    assert c.ok and set(c.table["status"]) == {"compared"}
+    fused = c.table[c.table["node"].str.startswith("Fused")]
+    assert fused["node"].nunique() == 17 and (fused["local_max_abs"] < 1e-4).all()
+    assert wb.compare(plain, plugged, **given).ok
+    p = wb.profile(plugged, "cuda", shapes=SHAPES, runs=3, progress=False)
+    assert len(p.meta["kernels"]) == 17 and p.mapped > 0.95 and not p.meta["without_kernel"]

@@ -8,7 +8,7 @@ import pytest
 
 from workbench.backends import Worker
 from workbench.backends.kernels import compiled
-from workbench.errors import CompileError, PluginError
+from workbench.errors import BackendFailed, CompileError, PluginError
 from workbench.plugins import builtin, gelu, layer_norm, plugin
 from workbench.plugins.declaration import Place
 from workbench.plugins.magic import declare
@@ -182,3 +182,39 @@ def test_the_magic_declares_and_reports():
     ):
         with pytest.raises(PluginError, match=says):
             declare(line, GOOD, {"body": BODY})
+
+
+@pytest.mark.parametrize("line, says", [
+    ("FusedTwice --body 'body", "%%cuda_plugin: \"FusedTwice --body 'body\" cannot be read: No closing quotation"),
+    ("FusedTwice --body body --out 1x", "%%cuda_plugin FusedTwice: got --out '1x', expected the name of a variable"),
+])  # fmt: skip
+def test_a_line_of_the_magic_that_cannot_be_read_is_refused(line, says):
+    with pytest.raises(PluginError) as caught:
+        declare(line, GOOD, {"body": BODY})
+    assert str(caught.value) == says
+
+
+def test_a_kernel_that_could_not_be_found_by_its_name_is_an_error():
+    with pytest.raises(CompileError) as caught:
+        declare("FusedTwice --body body --archs sm_90", GOOD.replace('extern "C" ', ""), {"body": BODY})
+    text = 'kernel twice has no C linkage; write extern "C" in front of __global__'
+    assert caught.value.errors == [(3, text)]  # line 2 is empty
+
+
+def test_an_open_bracket_is_said_to_be_one():
+    source = GOOD.rstrip().rstrip("}")
+    with pytest.raises(CompileError) as caught:
+        declare("FusedTwice --body body --archs sm_90", source, {"body": BODY})
+    ((line, text),) = caught.value.errors
+    assert line == len(source.splitlines()) + 1 and text.endswith("(at the end of the source: is a bracket left open?)")
+
+
+def test_an_error_of_the_assembler_has_its_text():
+    with pytest.raises(CompileError) as caught:
+        declare("FusedTwice --body body --archs sm_90", GOOD.replace("if (", 'asm("bogus;"); if ('), {"body": BODY})
+    assert "bogus" in caught.value.errors[0][1] and not caught.value.errors[0][1].startswith(":")
+
+
+def test_an_architecture_that_is_not_known_is_named():
+    with pytest.raises(BackendFailed, match=r"NVRTC [\d.]+ has no architecture 'sm_12'; expected one of .*, sm_90"):
+        gelu.compile(archs=["sm_12"])

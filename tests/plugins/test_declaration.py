@@ -168,3 +168,40 @@ def test_tensorrt_shapes_come_from_the_inputs_and_it_says_when_tensorrt_is_missi
         wb.errors.BackendNotInstalled, match="cannot register plugin 'FusedLayerNorm': TensorRT cannot be"
     ):
         layer_norm.tensorrt()
+
+
+@pytest.mark.parametrize("shape", [(-4, 8), (2.5,), ("n", 8)])
+def test_a_shape_that_cannot_be_is_refused(shape):
+    with pytest.raises(PluginError) as caught:
+        wb.plugins.gelu.shapes(shape)
+    assert str(caught.value) == f"plugin 'FusedGelu': got the shape {shape} for 'x', expected dims of 0 or more"
+
+
+def test_a_kernel_in_a_comment_is_none():
+    old = "// __global__ void old(int a)\n/* __global__ void older()\n */\n"
+    assert plugin("FusedHalf", body=BODY, cuda=old + 'extern "C" void __global__ now(const T* x) { }').kernel == "now"
+
+
+@pytest.mark.parametrize("example", [{"z": (1,)}, {"x": 3}])
+def test_an_example_that_cannot_be_is_refused(example):
+    with pytest.raises(PluginError) as caught:
+        plugin("FusedHalf", body=BODY, example=example)
+    ((port, shape),) = example.items()
+    assert str(caught.value) == (
+        f"plugin 'FusedHalf': got {port!r}: {shape} in example=, expected a shape for each of 'x'"
+    )
+
+
+def test_one_dtype_may_be_given_alone():
+    assert plugin("FusedHalf", body=BODY, dtypes="float32").dtypes == ("float32",)
+
+
+def test_what_onnx_cannot_read_is_shown_as_text():
+    with pytest.raises(PluginError) as caught:
+        plugin("FusedHalf", body="")
+    assert str(caught.value).startswith("the body of plugin 'FusedHalf' cannot be read: [ParseError at position (line")
+
+
+def test_an_int_is_a_float_where_a_float_is_declared():
+    made = plugin("FusedHalf", body=BODY)
+    assert made.given({"factor": 2}) == {"factor": 2.0} and type(made.given({"factor": 2})["factor"]) is float

@@ -68,3 +68,23 @@ def test_an_impossible_launch_is_refused():
         Rule((), ("ceil_div(1, rank(x))",), ("1",)).launch("P", {"x": Spec("float32", ())}, {})
     with pytest.raises(PluginError, match="block: got 4 expressions, expected 1 to 3"):
         Rule((), ("1",), ("1", "1", "1", "1")).check("P", TENSORS, NUMBERS)
+
+
+@pytest.mark.parametrize("rule, says", [
+    ({"shared": "-4"}, "FusedX: the rule gives -4 bytes of shared memory for x float32[4]; expected 0 to 232448"),
+    ({"shared": "1024 * 1024"}, "FusedX: the rule gives 1048576 bytes of shared memory for x float32[4]; expected"),
+    ({"args": (("n", "size(x) * 9223372036854775807"),)}, "FusedX, argument 'n': 36893488147419103228 for x float32"),
+    ({"block": ("1", "1", "128")}, "FusedX: the rule gives grid (1, 1, 1) and block (1, 1, 128) for x"),
+])  # fmt: skip
+def test_what_no_gpu_can_launch_is_refused(rule, says):
+    made = Rule(**{"args": (), "grid": ("1",), "block": ("1",)} | rule)
+    made.check("FusedX", frozenset("x"), frozenset())
+    with pytest.raises(PluginError) as caught:
+        made.launch("FusedX", {"x": Spec("float32", (4,))}, {})
+    assert str(caught.value).startswith(says)
+
+
+def test_an_expression_that_would_exhaust_the_parser_is_refused():
+    with pytest.raises(PluginError) as caught:
+        Rule((), ("1" + "+1" * 5000,), ("1",)).check("FusedX", frozenset("x"), frozenset())
+    assert str(caught.value) == "FusedX, grid: got an expression of 10001 characters, expected at most 500"

@@ -167,6 +167,12 @@ def test_another_plugin_of_the_same_name_is_refused():
         m.replace("add", plugin("FusedRelu", body=OWN, cuda=KERNEL + "//"), inputs=["x"])
 
 
+def test_another_body_of_the_same_name_is_refused():
+    m = made().replace("r", plugin("FusedRelu", body=OWN))
+    with pytest.raises(EditError, match="the model has another plugin or function of that name; undo"):
+        m.replace("add", plugin("FusedRelu", body=OWN.replace("Relu (", "Neg (")), inputs=["x"])
+
+
 def test_a_cycle_is_refused():
     with pytest.raises(EditError, match="that is a cycle"):
         made().replace(["d", "a"], plugin("FusedPair", body="FusedPair (x, y) => (a, b) { a = Neg (x) b = Neg (y) }"),

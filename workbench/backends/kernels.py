@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CompileError
+from ..errors import BackendNotInstalled, CompileError, PluginError
 from ..plugins import source as sources
 from ..plugins.declaration import Plugin
 from ..plugins.launch import Spec
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Compiler = Callable[..., dict[str, Any]]
 """`workbench.backends.nvrtc.Runtime.compile`, here or in a worker."""
+CUDA, TRITON = "cuda", "triton"
+"""The kernels that a declaration may carry."""
 TIMEOUT_S = 60.0
 """Seconds that one kernel may take to compile: templates can recurse without an end."""
 
@@ -153,8 +155,7 @@ def compiled(plugin: Plugin, inputs: Sequence[Spec], arch: str, compiler: Compil
         source=text, title=plugin.name, arch=arch, options=list(sources.OPTIONS),
         headers={sources.HEADER: sources.header()}, cache=str(folder()),
     )  # fmt: skip
-    if not done["cubin"]:
-        found = sources.errors(plugin, done["log"])
+    if found := sources.not_found(plugin, done["log"]) if done["cubin"] else sources.errors(plugin, done["log"]):
         raise CompileError(sources.message(plugin, dtype, arch, found), found)
     used = sources.resources(done["log"], plugin.kernel)
     with contextlib.suppress(OSError):  # the cache saves time only: a read-only home is no reason to fail
@@ -169,3 +170,31 @@ def compiled(plugin: Plugin, inputs: Sequence[Spec], arch: str, compiler: Compil
 def folder() -> Path:
     """Workbench's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
+
+
+def kernels_of(
+    plugin: Plugin, worker: Worker, asked: Sequence[str] | None = None
+) -> tuple[list[str], str]:
+    """Which of a plugin's kernels a cuda worker is to run, and what to say of those that it cannot.
+
+    Raises:
+        PluginError: the plugin has not those that were asked for.
+        BackendNotInstalled: Triton's was asked for, and cannot run there.
+    """
+    has = [CUDA, *([TRITON] if plugin.triton else [])]
+    if wrong := [kernel for kernel in asked or () if kernel not in has]:
+        raise PluginError(
+            f"plugin {plugin.name!r} has no kernel {wrong[0]!r}; got kernels={list(asked or ())}, expected some of "
+            f"{has}; declare one with cuda= or triton="
+        )
+    run = list(asked or has)
+    if TRITON not in run or not (why := worker.call("no_triton")):
+        return run, ""
+    if asked:
+        raise BackendNotInstalled(f"the Triton kernel of plugin {plugin.name!r} cannot run: {why}", backend="cuda")
+    return [CUDA], f"its Triton kernel was not run: {why}"
+
+
+def options(plugin: Plugin, kernel: str) -> dict[str, Any]:
+    """What `Worker.load` takes, for that kernel of a plugin to run."""
+    return {"triton": {plugin.name: plugin.triton}} if kernel == TRITON else {}

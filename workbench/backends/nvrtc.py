@@ -20,6 +20,7 @@ class Runtime:
 
         self.library = nvrtc
         self.version = ".".join(map(str, self._did(nvrtc.nvrtcVersion())))
+        self.archs = [f"sm_{number}" for number in self._did(nvrtc.nvrtcGetSupportedArchs())[0]]
 
     def compile(
         self, source: str, title: str, arch: str, options: list[str], headers: dict[str, str], cache: str
@@ -37,6 +38,10 @@ class Runtime:
             ``cubin`` (bytes; empty if it failed) and ``log``.
         """
         nvrtc = self.library
+        if arch.rstrip("af") not in self.archs:  # sm_90a: with what that architecture alone has
+            raise RuntimeError(
+                f"NVRTC {self.version} has no architecture {arch!r}; expected one of {', '.join(self.archs)}"
+            )
         texts = [text.encode() for text in headers.values()]
         names = [header.encode() for header in headers]
         program = self._did(

@@ -24,7 +24,8 @@ class Runner(BaseRunner):
         outputs: tensors to hand out: None for the model's outputs, ``"all"`` for every tensor, or names.
         timeout: seconds that a load or a run may take.
         name: the runner's name in Polygraphy's reports.
-        options: the runtime's own, for example ``optimize="none"`` and ``threads=1`` of ONNX Runtime.
+        options: the runtime's own, for example ``optimize="none"`` and ``threads=1`` of ONNX Runtime, or
+            ``triton={plugin.name: plugin.triton}`` of cuda.
     """
 
     def __init__(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..backends import Worker
+from ..backends.kernels import TRITON, kernels_of, options
 from ..backends.memory import dtype_of
 from ..errors import BackendCrashed, BackendFailed, BackendTimeout
 from ..plugins.declaration import Plugin
@@ -22,6 +23,7 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2
 Of a 16-bit type that is 4 units in the last place: a kernel may round in between as the operators that it
 replaces do."""
 _START_S = 120.0  # seconds until a worker has loaded CUDA's libraries
+_TRITON_S = 30.0  # seconds that Triton may need beside, to compile
 _LARGE = 1 << 21  # elements: above, the first dim of the example is cut
 _LAST = (1, 7, 129, 264, 1000, 4096, 50257)
 
@@ -32,6 +34,7 @@ class Case:
 
     Attributes:
         verdict: ``equal within tolerance``, or what is wrong.
+        kernel: ``cuda`` or ``triton``.
         error: largest |kernel - body| / (1 + |body|) over the finite elements of all outputs.
     """
 
@@ -40,6 +43,7 @@ class Case:
     shapes: str
     verdict: str
     error: float = float("nan")
+    kernel: str = "cuda"
 
     @property
     def ok(self) -> bool:
@@ -49,11 +53,16 @@ class Case:
 
 @dataclass(frozen=True)
 class KernelCheck:
-    """What `Plugin.check` found. ``bool(check)`` is whether every case is fine."""
+    """What `Plugin.check` found. ``bool(check)`` is whether every case is fine.
+
+    Attributes:
+        left_out: which kernel did not run, and why; '' where all did.
+    """
 
     plugin: Plugin
     device: str
     cases: tuple[Case, ...] = field(repr=False)
+    left_out: str = ""
 
     @property
     def ok(self) -> bool:
@@ -65,7 +74,7 @@ class KernelCheck:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per case; columns ``what``, ``dtype``, ``shapes``, ``verdict``, ``error``."""
+        """One row per case; columns ``what``, ``dtype``, ``shapes``, ``verdict``, ``error``, ``kernel``."""
         import pandas as pd
 
         return pd.DataFrame([vars(case) for case in self.cases])
@@ -73,8 +82,8 @@ class KernelCheck:
     def __str__(self) -> str:
         wrong = [case for case in self.cases if not case.ok]
         fine = f"{len(self.cases) - len(wrong)} of {len(self.cases)} cases are fine"
-        head = f"{self.plugin.name} on {self.device}: {fine}"
-        return "\n".join([head, *(f"  {c.what}, {c.dtype} {c.shapes}: {c.verdict}" for c in wrong)])
+        head = f"{self.plugin.name} on {self.device}: {fine}{self.left_out and f'; {self.left_out}'}"
+        return "\n".join([head, *(f"  {c.kernel}, {c.what}, {c.dtype} {c.shapes}: {c.verdict}" for c in wrong)])
 
     __repr__ = __str__
 
@@ -89,15 +98,16 @@ def check(
     dtypes: Sequence[str] | None = None,
     inputs: Mapping[str, np.ndarray] | None = None,
     attributes: Mapping[str, Any] | None = None,
+    kernels: Sequence[str] | None = None,
     seed: int = 0,
     timeout: float = 20.0,
 ) -> KernelCheck:
-    """Run a plugin's kernel on a GPU beside its body (or numpy reference) in float64.
+    """Run a plugin's kernels on a GPU beside its body (or numpy reference) in float64.
 
     Every tensor lies between watched bytes, the outputs are poisoned, and every case runs twice with other
     poison: writing
     out of bounds, changing an input and leaving elements unwritten are found. A kernel that crashes or never ends costs
-    the worker process, which is replaced; the other cases of its dtype are then left out.
+    the worker process, which is replaced; the other cases of that kernel and dtype are then left out.
 
     Args:
         shapes: of the inputs, for one case with random values; None: many (odd and zero sizes, rows longer than a block
@@ -105,30 +115,41 @@ def check(
         dtypes: of all inputs; None: all that the kernel is made for.
         inputs: arrays by input name: one case with these, in their dtypes.
         attributes: of the plugin.
+        kernels: ``cuda``, ``triton``; None: those that the plugin has (Triton's is left out, which the result says,
+            where triton is not installed).
         seed: of the random values.
-        timeout: seconds that one case may take.
+        timeout: seconds that one case may take (Triton's 30 more, to compile).
 
     Raises:
         CompileError: the kernel does not compile.
         PluginError: it has none, or it does not take these inputs.
-        BackendError: there is no GPU, or CUDA is not installed.
+        BackendError: there is no GPU, or CUDA (or triton, if it was asked for) is not installed.
     """
-    given = dict(attributes or {})
+    plugin.check_kernel(())
     cases: list[Case] = []
-    lab = _Lab(plugin, given, timeout)
+    lab = _Lab(plugin, dict(attributes or {}), timeout)
     try:
         device = lab.worker.call("about")["name"]
-        if inputs is not None:
-            arrays = {name: np.asarray(inputs[name]) for name in plugin.inputs}
-            cases.append(lab.case("given", next(iter(arrays.values())).dtype.name, arrays))
-        else:
-            for dtype in dtypes or plugin.dtypes:
+        run, left_out = kernels_of(plugin, lab.worker, kernels)
+        for kernel in run:
+            for dtype, group in _groups(plugin, shapes, dtypes, inputs, seed):
                 lab.lost = ""
-                for what, arrays in _arrays(plugin, shapes, dtype, seed):
-                    cases.append(lab.case(what, dtype, arrays))
+                cases += [lab.case(what, dtype, arrays, kernel) for what, arrays in group]
     finally:
         lab.close()
-    return KernelCheck(plugin, device, tuple(cases))
+    return KernelCheck(plugin, device, tuple(cases), left_out)
+
+
+def _groups(
+    plugin: Plugin, shapes: Any, dtypes: Sequence[str] | None, inputs: Mapping[str, np.ndarray] | None, seed: int
+) -> Iterator[tuple[str, Iterable[tuple[str, dict[str, np.ndarray]]]]]:
+    """(dtype, its cases)."""
+    if inputs is not None:
+        arrays = {name: np.asarray(inputs[name]) for name in plugin.inputs}
+        yield next(iter(arrays.values())).dtype.name, [("given", arrays)]
+        return
+    for dtype in dtypes or plugin.dtypes:
+        yield dtype, _arrays(plugin, shapes, dtype, seed)
 
 
 def _arrays(
@@ -185,40 +206,45 @@ class _Lab:
     def _started(self) -> Worker:
         worker = Worker("cuda", timeout=_START_S)
         worker.version  # noqa: B018 - its start does not count
-        worker.timeout = self.timeout
         return worker
 
     def close(self) -> None:
         self.worker.close()
 
-    def case(self, what: str, dtype: str, arrays: dict[str, np.ndarray]) -> Case:
+    def case(self, what: str, dtype: str, arrays: dict[str, np.ndarray], kernel: str) -> Case:
+        """One case with one kernel."""
         specs = [Spec(array.dtype.name, array.shape) for array in arrays.values()]
-        shown = ", ".join(map(str, specs))
-        if self.lost:
-            return Case(what, dtype, shown, f"not run: {self.lost}")
-        model = self.plugin.model(specs, self.attributes).to_proto().SerializeToString()
+        error, verdict = float("nan"), f"not run: {self.lost}"
+        if not self.lost:
+            error, verdict = self._judged(what, specs, arrays, kernel)
+        return Case(what, dtype, ", ".join(map(str, specs)), verdict, error, kernel)
+
+    def _judged(
+        self, what: str, specs: list[Spec], arrays: dict[str, np.ndarray], kernel: str
+    ) -> tuple[float, str]:
+        """(error, verdict)."""
+        plugin = self.plugin
+        model = plugin.model(specs, self.attributes).to_proto().SerializeToString()
+        self.worker.timeout = self.timeout + (_TRITON_S if kernel == TRITON else 0)
         try:
-            session = self.worker.load(model, name=self.plugin.name, guard=True)
+            session = self.worker.load(model, name=plugin.name, guard=True, **options(plugin, kernel))
             results = session.run(arrays)
             session.close()
         except (BackendCrashed, BackendTimeout) as error:
-            return self._replaced(what, dtype, shown, str(error))
+            return self._replaced(what, str(error))
         except BackendFailed as error:
-            if "does not compile" in str(error):
-                self.plugin.compile(
-                    dtypes=[dtype], archs=[self.worker.call("about")["arch"]]
-                )  # with the user's lines
+            if "does not compile" in str(error):  # again, for the user's lines
+                plugin.compile(dtypes=[specs[0].dtype], archs=[self.worker.call("about")["arch"]])
             if "CUDA_ERROR" in str(error):
-                return self._replaced(what, dtype, shown, str(error))
-            return Case(what, dtype, shown, str(error).split(": ", 1)[-1])
-        worst, verdict = _judge(results, reference(self.plugin, arrays, self.attributes))
-        return Case(what, dtype, shown, verdict, worst)
+                return self._replaced(what, str(error))
+            return float("nan"), str(error).split(": ", 1)[-1]
+        return _judge(results, reference(plugin, arrays, self.attributes))
 
-    def _replaced(self, what: str, dtype: str, shown: str, why: str) -> Case:
+    def _replaced(self, what: str, why: str) -> tuple[float, str]:
         self.worker.close()
         self.worker = self._started()
         self.lost = f"the kernel ended its worker at {what!r}"
-        return Case(what, dtype, shown, f"{why} (the worker was replaced)")
+        return float("nan"), f"{why} (the worker was replaced)"
 
 
 def reference(

@@ -12,7 +12,7 @@ from .style import Style, hover, label
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_MARKS = {"kernel": "circle", "unfused": "x", "optimised": "diamond"}
+_MARKS = {"kernel": "circle", "triton": "square", "unfused": "x", "optimised": "diamond"}
 
 
 def kernel_roofline(bench: Any, *, theme: str = "light") -> go.Figure:

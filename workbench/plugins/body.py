@@ -64,7 +64,8 @@ def _from_text(name: str, text: str) -> onnx.FunctionProto:
     try:
         return onnx.parser.parse_function(whole)
     except onnx.parser.ParseError as error:
-        raise PluginError(f"the body of plugin {name!r} cannot be read: {str(error).strip()}") from None
+        said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
+        raise PluginError(f"the body of plugin {name!r} cannot be read: {said.strip()}") from None
 
 
 def _from_nodes(name: str, model: Model, nodes: Iterable[str]) -> onnx.FunctionProto:

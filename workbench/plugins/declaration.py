@@ -117,12 +117,12 @@ class Plugin:
         Raises:
             PluginError: one is unknown or missing.
         """
-        found = dict(self.attributes)
+        found, kinds = dict(self.attributes), bodies.attribute_types(self.body)
         for name, value in attributes.items():
             if name not in found:
                 known = ", ".join(map(repr, found)) or "none"
                 raise PluginError(f"plugin {self.name!r} has no attribute {name!r}; expected one of {known}")
-            found[name] = value
+            found[name] = float(value) if kinds[name] == "float" and type(value) is int else value
         for name, value in found.items():
             if value is None:
                 raise PluginError(
@@ -186,6 +186,11 @@ class Plugin:
                 f"plugin {self.name!r}: got shapes for {', '.join(map(repr, shapes)) or 'no input'}, expected "
                 f"{', '.join(map(repr, self.inputs))}; give {{input: shape}}"
             )
+        for name, shape in found.items():
+            if not all(isinstance(dim, int) and dim >= 0 for dim in shape):
+                raise PluginError(
+                    f"plugin {self.name!r}: got the shape {shape} for {name!r}, expected dims of 0 or more"
+                )
         return [Spec(wanted, found[name]) for name in self.inputs]
 
     def model(self, inputs: Sequence[Spec], attributes: Mapping[str, Any] | None = None) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import linecache
 import re
@@ -15,9 +16,9 @@ from . import body as bodies
 from .declaration import KERNEL_DTYPES, Place, Plugin, numbers
 from .launch import Rule
 
-_KERNEL = re.compile(
-    r"__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)"
-)
+_BOUNDS = r"(?:__launch_bounds__\s*\([^)]*\)\s*)?"
+_KERNEL = re.compile(rf"(?:__global__\s+{_BOUNDS}void|void\s+__global__)\s+{_BOUNDS}(\w+)")
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 
 
 def plugin(
@@ -31,7 +32,7 @@ def plugin(
     block: str | int | Sequence[str | int] = 256,
     shared: str | int = 0,
     requires: Sequence[str] = (),
-    dtypes: Sequence[str] = ("float32", "float16"),
+    dtypes: str | Sequence[str] = ("float32", "float16"),
     example: Mapping[str, Sequence[int]] | None = None,
     reference: Callable[..., Any] | None = None,
     triton: str = "",
@@ -58,7 +59,9 @@ def plugin(
         example: input -> shape, used by reports, `Plugin.check` and `Plugin.bench` when none is given.
         reference: numpy function of (inputs..., attributes as keywords) in float64 that gives the outputs.
         triton: Python source that defines ``launch(inputs, outputs, **attributes)`` on torch tensors: the same
-            in Triton.
+            in Triton, checked and timed beside the CUDA kernel by `Plugin.check` and `Plugin.bench`, and run
+            instead of it by the cuda backend's option ``triton={plugin.name: plugin.triton}``. It does not travel in
+            a model: a file that brings Python to be executed is not to be trusted.
         place: where `cuda` stands, for error messages; by default it is looked for in the caller's cell or file.
 
     Raises:
@@ -68,7 +71,7 @@ def plugin(
     made = bodies.function(name, body)
     found = kernel
     if cuda:
-        kernels = _KERNEL.findall(cuda)
+        kernels = _KERNEL.findall(_COMMENT.sub(" ", cuda))
         if kernel not in kernels and (kernel or len(kernels) != 1):
             listed = ", ".join(map(repr, kernels)) or "none"
             raise PluginError(
@@ -84,16 +87,34 @@ def plugin(
         tuple(requires),
     )
     rule.check(name, frozenset([*made.input, *made.output]), numbers(made))
+    dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
     wrong = [dtype for dtype in dtypes if dtype not in KERNEL_DTYPES]
     if wrong or not dtypes:
         raise PluginError(
             f"plugin {name!r}: got the dtypes {list(dtypes)}, expected some of {', '.join(KERNEL_DTYPES)}"
         )
+    _check_triton(name, triton)
+    for port, shape in (example or {}).items():
+        if port not in made.input or isinstance(shape, int | str):
+            raise PluginError(
+                f"plugin {name!r}: got {port!r}: {shape!r} in example=, expected a shape for each of "
+                f"{', '.join(map(repr, made.input))}"
+            )
     return Plugin(
-        name, made.SerializeToString(deterministic=True), cuda, found, rule, tuple(dtypes),
+        name, made.SerializeToString(deterministic=True), cuda, found, rule, dtypes,
         tuple((key, tuple(shape)) for key, shape in (example or {}).items()),
         place or _place(cuda), reference, triton,
     )  # fmt: skip
+
+
+def _check_triton(name: str, source: str) -> None:
+    """Refuse a Triton source that is no Python, or that defines no ``launch``."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise PluginError(f"plugin {name!r}: line {error.lineno} of triton= is no Python ({error.msg})") from None
+    if source and "launch" not in [getattr(node, "name", "") for node in tree.body]:
+        raise PluginError(f"plugin {name!r}: triton= defines no launch(inputs, outputs, **attributes)")
 
 
 def check_name(name: str) -> None:

@@ -23,6 +23,8 @@ from ..errors import PluginError
 from ..model.info import DTYPES
 
 Number = int | float
+_LONGEST = 500  # characters of an expression: one from a file may be made to exhaust the parser's stack
+_SHARED = 227 << 10  # bytes of shared memory that a block can have at most on any GPU (compute capability 9.0)
 _ITEMSIZE = {"bool": 1, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8} | {
     f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
@@ -108,6 +110,8 @@ def parse(text: str, what: str, tensors: frozenset[str], numbers: frozenset[str]
     Raises:
         PluginError: it is no expression of the kind above, with the part that is not.
     """
+    if len(text) > _LONGEST:
+        raise PluginError(f"{what}: got an expression of {len(text)} characters, expected at most {_LONGEST}")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
@@ -241,12 +245,21 @@ class Rule:
             (grid[0], grid[1], grid[2]), (block[0], block[1], block[2]), shared,
             tuple(int(v) if isinstance(v, bool) else v for _, v in found),
         )  # fmt: skip
-        if made.threads > 1024 or min(grid) < 0 or grid[0] >= 1 << 31 or max(grid[1:3]) > 65535:
+        if made.threads > 1024 or min(grid) < 0 or grid[0] >= 1 << 31 or max(grid[1:3]) > 65535 or block[2] > 64:
             raise PluginError(
-                f"{plugin}: the rule gives grid {made.grid} and block {made.block} for {_shown(specs)}; "
-                "expected at most "
-                "1024 threads in a block and a grid of at most 2147483647 x 65535 x 65535; change the rule"
+                f"{plugin}: the rule gives grid {made.grid} and block {made.block} for {_shown(specs)}; expected at "
+                "most 1024 threads in a block (64 in z) and a grid of at most 2147483647 x 65535 x 65535; change "
+                "the rule"
             )
+        if not 0 <= shared <= _SHARED:
+            raise PluginError(
+                f"{plugin}: the rule gives {shared} bytes of shared memory for {_shown(specs)}; expected 0 to {_SHARED}"
+            )
+        for name, number in found:
+            if not isinstance(number, float) and not -(1 << 63) <= number < 1 << 63:
+                raise PluginError(
+                    f"{plugin}, argument {name!r}: {number} for {_shown(specs)} is beyond a long long; change the rule"
+                )
         return made
 
 

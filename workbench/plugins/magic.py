@@ -57,7 +57,13 @@ def declare(line: str, cell: str, variables: dict[str, Any]) -> tuple[str, Plugi
         PluginError, CompileError: see `plugin` and `Plugin.compile`; lines are those of the cell, the magic
             being line 1.
     """
-    given = _parser().parse_args(shlex.split(line))
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise PluginError(f"%%cuda_plugin: {line!r} cannot be read: {error}") from None
+    given = _parser().parse_args(words)
+    if given.out and not given.out.isidentifier():
+        raise PluginError(f"%%cuda_plugin {given.name}: got --out {given.out!r}, expected the name of a variable")
     for name in filter(None, (given.body, given.example)):
         if name not in variables:
             raise PluginError(

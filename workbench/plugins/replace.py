@@ -118,9 +118,10 @@ def add_function(draft: Draft, plugin: Plugin) -> None:
     key = made.identifier()
     known = model.functions.get(key)
     if known is not None:
-        there = from_function(ir.serde.serialize_function(known))
+        held = ir.serde.serialize_function(known)
+        there = from_function(held)
         same = there is not None and (there.cuda, there.rule) == (plugin.cuda, plugin.rule)
-        if not same:
+        if not same or _nameless(held) != _nameless(ir.serde.serialize_function(made)):
             raise EditError(
                 f"cannot add plugin {plugin.name!r}: the model has another plugin or function of that "
                 "name; undo back to "
@@ -140,6 +141,18 @@ def add_function(draft: Draft, plugin: Plugin) -> None:
         draft.put(model.opset_imports, bodies.DOMAIN, 1)
     if model.ir_version < 8:  # the first with functions
         draft.set(model, "ir_version", 8)
+
+
+def _nameless(made: onnx.FunctionProto) -> list[Any]:
+    """What a function computes, without the names of its nodes, which differ from model to model."""
+    found: list[Any] = [list(made.input), list(made.output), bodies.attributes(made)]
+    for node in made.node:
+        bare = onnx.NodeProto()
+        bare.CopyFrom(node)
+        for kept in ("name", "doc_string", "metadata_props"):
+            bare.ClearField(kept)
+        found.append(bare.SerializeToString(deterministic=True))
+    return found
 
 
 def _at_opset(draft: Draft, plugin: Plugin) -> onnx.FunctionProto:

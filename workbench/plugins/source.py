@@ -25,7 +25,8 @@ _TYPES = {
 }  # fmt: skip
 _USER = "wb_user_source"
 _MESSAGE = re.compile(rf"^{_USER}\((\d+)\): (?:catastrophic )?error: (.*)$", re.M)
-_OTHER = re.compile(r"^.*?\b(?:error|fatal)\b ?:? ?(.*)$", re.M)
+_OTHER = re.compile(r"^.*?\b(?:error|fatal)\b\s*:?\s*(.*)$", re.M)
+_ENTRY = re.compile(r"Compiling entry function '([^']+)'")
 
 
 @lru_cache(maxsize=1)
@@ -93,7 +94,7 @@ class Resources:
 
 def resources(log: str, kernel: str) -> Resources:
     """Read the report of ptxas for one kernel."""
-    parts = re.split(r"Compiling entry function '([^']+)'", log)
+    parts = _ENTRY.split(log)
     text = next((text for name, text in zip(parts[1::2], parts[2::2], strict=True) if name == kernel), log)
 
     def number(pattern: str) -> int:
@@ -108,19 +109,27 @@ def resources(log: str, kernel: str) -> Resources:
 
 def errors(plugin: Plugin, log: str) -> list[tuple[int, str]]:
     """(line where the user wrote it, what the compiler says) of each error in its log."""
-    found = [(int(line) + plugin.place.line - 1, text.strip()) for line, text in _MESSAGE.findall(log)]
+    last = len(plugin.cuda.splitlines())
+    found = []
+    for line, text in _MESSAGE.findall(log):
+        behind = " (at the end of the source: is a bracket left open?)" if int(line) > last else ""
+        found.append((min(int(line), last) + plugin.place.line - 1, text.strip() + behind))
     asserted = re.search(r'static assertion failed with "(.*?)"', log)
     if asserted and not found:
-        line = next(
-            (
-                n
-                for n, text in enumerate(plugin.cuda.splitlines(), 1)
-                if re.search(rf"\b{plugin.kernel}\b", text)
-            ),
-            1,
-        )
-        found = [(line + plugin.place.line - 1, asserted[1])]
+        found = [(_kernel_line(plugin), asserted[1])]
     return found or [(plugin.place.line, (_OTHER.search(log) or ["", log.strip()])[1] or log.strip())]
+
+
+def not_found(plugin: Plugin, log: str) -> list[tuple[int, str]]:
+    """The error, as `errors` gives it, of a kernel whose name is not in what was compiled: C++ has mangled it."""
+    if plugin.kernel in (made := _ENTRY.findall(log)) or not made:
+        return []
+    return [(_kernel_line(plugin), f'kernel {plugin.kernel} has no C linkage; write extern "C" in front of __global__')]
+
+
+def _kernel_line(plugin: Plugin) -> int:
+    lines = enumerate(plugin.cuda.splitlines(), plugin.place.line)
+    return next((n for n, text in lines if re.search(rf"\b{plugin.kernel}\b", text)), plugin.place.line)
 
 
 def message(plugin: Plugin, dtype: str, arch: str, found: list[tuple[int, str]]) -> str:

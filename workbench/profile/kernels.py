@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from ..backends import Worker
+from ..backends.kernels import TRITON, kernels_of, options
 from ..backends.memory import dtype_of
 from ..plugins.declaration import Plugin
 from ..plugins.launch import Spec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 KERNEL, UNFUSED, OPTIMISED = "kernel", "unfused", "optimised"
 _MATRIX = {"float32": 4096, "float16": 8192}
 _COPY = 1 << 30
+_WARM = 5
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Timed:
     """One way to compute the plugin.
 
     Attributes:
-        what: ``kernel``; ``unfused``: the body on ONNX Runtime, node by node; ``optimised``: the body as ONNX Runtime's
-            optimiser makes it (it may know a fusion of its own).
+        what: ``kernel`` (the CUDA one); ``triton``; ``unfused``: the body on ONNX Runtime, node by node;
+            ``optimised``: the body as ONNX Runtime's optimiser makes it (it may know a fusion of its own).
         ms: GPU time of each run by events, the cache emptied before each.
     """
 
@@ -62,7 +64,12 @@ class Timed:
 
 @dataclass(frozen=True)
 class Bench:
-    """What `Plugin.bench` measured."""
+    """What `Plugin.bench` measured.
+
+    Attributes:
+        copies: bytes -> bytes per second of a copy of as many.
+        left_out: which kernel did not run, and why; '' where all did.
+    """
 
     plugin: Plugin
     about: Mapping[str, Any]
@@ -70,6 +77,7 @@ class Bench:
     runs: tuple[Timed, ...]
     copies: Mapping[int, float]
     date: str
+    left_out: str = ""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -107,7 +115,7 @@ class Bench:
         return importlib.import_module("workbench.figures").kernel_roofline(self)
 
     def __str__(self) -> str:
-        lines = [f"{self.plugin.name} on {self.about['name']} ({self.date})"]
+        lines = [f"{self.plugin.name} on {self.about['name']} ({self.date}){self.left_out and f'; {self.left_out}'}"]
         for row in self.rows():
             lines.append(
                 f"  {row['dtype']} {row['shapes']}: {row['what']} {row['ms']:.4f} ms, {row['gb_s']:.0f} GB/s, "
@@ -128,18 +136,21 @@ def bench(
     *,
     dtypes: Sequence[str] | None = None,
     attributes: Mapping[str, Any] | None = None,
+    kernels: Sequence[str] | None = None,
     runs: int = 50,
     rates: Rates | None = None,
     worker: Worker | None = None,
     seed: int = 0,
     timeout: float = 300.0,
 ) -> Bench:
-    """Time a plugin's kernel on a GPU, beside its body on the same runtime.
+    """Time a plugin's kernels on a GPU, beside its body on the same runtime.
 
     Args:
         shapes: of the inputs, or a list of such; None: the plugin's example.
         dtypes: None: all that the kernel is made for.
         attributes: of the plugin.
+        kernels: ``cuda``, ``triton``; None: those that the plugin has (Triton's is left out, which the result says,
+            where triton is not installed).
         runs: measured ones of each way.
         rates: of this GPU; None: measured.
         worker: a cuda worker to measure in, instead of a new one.
@@ -148,37 +159,39 @@ def bench(
 
     Raises:
         CompileError, PluginError: there is no kernel for it.
-        BackendError: there is no GPU, CUDA is not installed, or the kernel failed.
+        BackendError: there is no GPU, CUDA (or triton, if it was asked for) is not installed, or the kernel failed.
     """
+    plugin.check_kernel(())
     if worker is None:
         with Worker("cuda", timeout=timeout) as own:
             return bench(
-                plugin,
-                shapes,
-                dtypes=dtypes,
-                attributes=attributes,
-                runs=runs,
-                rates=rates,
-                worker=own,
-                seed=seed,
-            )
+                plugin, shapes, dtypes=dtypes, attributes=attributes, kernels=kernels, runs=runs, rates=rates,
+                worker=own, seed=seed,
+            )  # fmt: skip
+    run, left_out = kernels_of(plugin, worker, kernels)
     rates = rates or measure_rates(worker)
     found: list[Timed] = []
     copies: dict[int, float] = {}
     for dtype in dtypes or plugin.dtypes:
         for given in shapes if isinstance(shapes, list) else [shapes]:
             specs = plugin.shapes(given, dtype)
-            timed = _ways(worker, plugin, specs, dict(attributes or {}), runs, seed)
+            timed = _ways(worker, plugin, specs, dict(attributes or {}), run, runs, seed)
             found += timed
             moved = timed[0].bytes
             if moved and moved not in copies:
                 copies[moved] = copy_rate(worker, moved // 2)
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Bench(plugin, worker.call("about"), rates, tuple(found), copies, date)
+    return Bench(plugin, worker.call("about"), rates, tuple(found), copies, date, left_out)
 
 
 def _ways(
-    worker: Worker, plugin: Plugin, specs: list[Spec], attributes: dict[str, Any], runs: int, seed: int
+    worker: Worker,
+    plugin: Plugin,
+    specs: list[Spec],
+    attributes: dict[str, Any],
+    kernels: Sequence[str],
+    runs: int,
+    seed: int,
 ) -> list[Timed]:
     rng = np.random.default_rng(seed)
     some = rng.standard_normal(
@@ -193,14 +206,11 @@ def _ways(
     moved = sum(spec.nbytes for spec in plugin.specs(specs, attributes).values())
     flops = _operations(body)
     found = []
-    for what, proto, options in (
-        (KERNEL, model.to_proto(), {}),
-        (UNFUSED, body, {"optimize": "none"}),
-        (OPTIMISED, body, {"optimize": "all"}),
-    ):
-        session = worker.load(proto.SerializeToString(), name=f"{plugin.name}, {what}", **options)
-        session.profile(feeds, runs=5, flush=True)
-        ms = session.profile(feeds, runs=runs, flush=True)["gpu_ms"]
+    ways = [(TRITON if k == TRITON else KERNEL, model.to_proto(), options(plugin, k)) for k in kernels]
+    ways += [(UNFUSED, body, {"optimize": "none"}), (OPTIMISED, body, {"optimize": "all"})]
+    for what, proto, given in ways:
+        session = worker.load(proto.SerializeToString(), name=f"{plugin.name}, {what}", **given)
+        ms = session.profile(feeds, runs=_WARM + runs, flush=True)["gpu_ms"][_WARM:]
         session.close()
         found.append(Timed(what, specs[0].dtype, tuple(specs), tuple(ms), moved, flops))
     return found

@@ -1,10 +1,11 @@
 """CUDA: ONNX Runtime's CUDA provider with plugins' kernels between its pieces. What runs inside the worker process.
 
-float32 stays float32: matrix products and convolutions do not round to TF32 unless the option `tf32` of
-`Worker.load` is
-True. Its other options: `optimize` as for ONNX Runtime, `graph` (default True) replays a plan as a CUDA graph where it
-can, `guard` runs one kernel with its surroundings watched. Options of the CPU runtime (threads, prepack, arena) do not
-matter here. Beside numpy this process imports onnx and Workbench's own cutting, because the model is cut here.
+float32 stays float32: matrix products and convolutions do not round to TF32 unless the option `tf32` of `Worker.load`
+is True. Its other options: `optimize` as for ONNX Runtime, `graph` (default True) replays a plan as a CUDA graph where
+it can, `guard` runs one kernel with its surroundings watched, `triton` (plugin -> source, as `Plugin.triton` has it)
+names the plugins whose Triton kernel runs instead of their CUDA kernel. Options of the CPU runtime (threads, prepack,
+arena) do not matter here. Beside numpy this process imports onnx and Workbench's own cutting, because the model is cut
+here.
 """
 
 from __future__ import annotations
@@ -53,17 +54,29 @@ class Runtime:
         tf32: bool = False,
         graph: bool = True,
         guard: bool = False,
+        triton: dict[str, str] | None = None,
         **_: Any,
     ) -> Loaded:
         """Cut the model and load its pieces."""
         steps = cut(onnx.ModelProto.FromString(model))
+        if triton:
+            self._check_triton(triton, {step.plugin.name for step in steps.steps if isinstance(step, Call)})
         sessions = {
             number: self.session(step.model.SerializeToString(), optimize, tf32)
             for number, step in enumerate(steps.steps)
             if isinstance(step, Piece)
         }
-        program = Program(self.device, steps, sessions, self._compile, self.quiet)
+        program = Program(self.device, steps, sessions, self._compile, self.quiet, triton or {})
         return Loaded(program, onnx.ModelProto.FromString(model), optimize, tf32, graph, guard)
+
+    def _check_triton(self, triton: dict[str, str], called: set[str]) -> None:
+        if unknown := [name for name in triton if name not in called]:
+            raise RuntimeError(
+                f"Triton kernels were given for {', '.join(map(repr, unknown))}; the kernels of this model are of "
+                f"{', '.join(map(repr, sorted(called))) or 'no plugin'}"
+            )
+        if why := self.no_triton():
+            raise RuntimeError(f"Triton kernels cannot run here: {why}")
 
     def _compile(self, plugin: Any, inputs: Any) -> Any:
         return compiled(plugin, inputs, self.device.arch, self.compiler.compile, self.compiler.version)
@@ -151,11 +164,10 @@ class Runtime:
                 watched[name] = Guarded(self.device, array.nbytes, 0xFF)
                 self.device.upload(array, watched[name].pointer)
                 values[name] = Tensor(watched[name].pointer, array.dtype.name, array.shape, watched[name])
-            function, launch, made = program.prepared(step, values)
-            for name, tensor in made.items():
+            for name, tensor in program.made(step, values).items():
                 watched[name] = Guarded(self.device, tensor.nbytes, byte)
                 values[name] = Tensor(watched[name].pointer, tensor.dtype, tensor.shape, watched[name])
-            program.call(step, function, launch, values)
+            program.launcher(step, values)()
             self._sync(loaded)
             for name, guard in watched.items():
                 if place := guard.touched():
@@ -240,11 +252,11 @@ class Runtime:
                 self.device.copy(a.pointer, b.pointer, nbytes)
         return found[3:]
 
-    def triton(self, **given: Any) -> dict[str, Any]:
-        """See `workbench.backends.cuda.triton`."""
-        from .triton import run
+    def no_triton(self) -> str:
+        """Why Triton kernels cannot run here; '' where they can."""
+        from .triton import missing
 
-        return run(**given)
+        return missing()
 
     def about(self) -> dict[str, Any]:
         """The GPU: ``name``, ``arch``, ``multiprocessors``, ``driver``."""

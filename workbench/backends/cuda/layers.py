@@ -68,11 +68,11 @@ def measure(runtime: Any, loaded: Any, feeds: dict[str, np.ndarray], runs: int) 
 
 
 def _kernel(program: Any, step: Call, values: dict[str, Tensor], timed: Any) -> None:
-    function, launch, made = program.prepared(step, values)
+    made = program.made(step, values)
     values |= made
     timed(
         step.node, step.plugin.name, lambda: [values[n] for n in step.inputs], lambda: [*made.values()],
-        lambda: program.call(step, function, launch, values),
+        program.launcher(step, values),
     )  # fmt: skip
 
 

@@ -74,6 +74,7 @@ class Program:
     Attributes:
         sessions: of the pieces, by the number of their step.
         compile: (plugin, inputs) -> kernel.
+        triton: plugin -> source of the Triton kernel that runs instead of its CUDA kernel.
     """
 
     device: Device
@@ -81,6 +82,7 @@ class Program:
     sessions: dict[int, Any]
     compile: Callable[..., Any]
     quiet: Any
+    triton: Mapping[str, str] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     plans: dict[tuple, Plan] = field(default_factory=dict)
 
@@ -111,9 +113,8 @@ class Program:
             if isinstance(step, Piece):
                 self._piece(number, step, values)
             else:
-                function, launch, made = self.prepared(step, values)
-                values |= made
-                self.call(step, function, launch, values)
+                values |= self.made(step, values)
+                self.launcher(step, values)()
         return values
 
     def _piece(self, number: int, step: Piece, values: dict[str, Tensor]) -> None:
@@ -133,25 +134,35 @@ class Program:
             binding.bind_input(name, "cuda", 0, kind, list(tensor.shape), tensor.pointer)
         return binding
 
-    def prepared(self, step: Call, values: Mapping[str, Tensor]) -> tuple[Any, Any, dict[str, Tensor]]:
-        """(kernel, launch, new outputs) of a call."""
-        inputs = [values[name].spec for name in step.inputs]
-        specs = step.plugin.specs(inputs, step.attributes)
-        launch = step.plugin.launch(inputs, step.attributes)
-        done = self.compile(step.plugin, inputs)
-        function = self.device.function(done.cubin, step.plugin.kernel, launch.shared)
-        made = {
+    def made(self, step: Call, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """New outputs of a call."""
+        specs = step.plugin.specs([values[name].spec for name in step.inputs], step.attributes)
+        return {
             name: self.empty(specs[own]) for name, own in zip(step.outputs, step.plugin.outputs, strict=True)
         }
-        return function, launch, made
 
-    def call(self, step: Call, function: Any, launch: Any, values: Mapping[str, Tensor]) -> None:
-        """Put a kernel in line."""
-        pointers = [values[name].pointer for name in (*step.inputs, *step.outputs)]
-        try:
-            self.device.launch(function, launch, pointers)
-        except RuntimeError as error:
-            raise RuntimeError(f"kernel {step.plugin.kernel} of node {step.node!r}: {error}") from None
+    def launcher(self, step: Call, values: Mapping[str, Tensor]) -> Callable[[], None]:
+        """What puts a kernel in line, on these inputs and outputs."""
+        plugin = step.plugin
+        inputs = [values[name] for name in step.inputs]
+        outputs = [values[name] for name in step.outputs]
+        specs = [tensor.spec for tensor in inputs]
+        launch = plugin.launch(specs, step.attributes)  # refuses what the kernels are not made for
+        if plugin.name in self.triton:
+            from .triton import launcher
+
+            given = plugin.given(step.attributes)
+            return launcher(plugin.name, self.triton[plugin.name], inputs, outputs, given, self.device.stream)
+        function = self.device.function(self.compile(plugin, specs).cubin, plugin.kernel, launch.shared)
+        pointers = [tensor.pointer for tensor in (*inputs, *outputs)]
+
+        def run() -> None:
+            try:
+                self.device.launch(function, launch, pointers)
+            except RuntimeError as error:
+                raise RuntimeError(f"kernel {plugin.kernel} of node {step.node!r}: {error}") from None
+
+        return run
 
     def plan(self, feeds: Mapping[str, np.ndarray], *, graph: bool = True) -> Plan:
         """The plan for feeds of these shapes, with these feeds in place.
@@ -172,9 +183,7 @@ class Program:
         held: list[Any] = [values]
         for number, step in enumerate(self.steps.steps):
             if isinstance(step, Call):
-                function, launch, _ = self.prepared(step, values)
-                pointers = [values[name].pointer for name in (*step.inputs, *step.outputs)]
-                work.append(partial(self.device.launch, function, launch, pointers))
+                work.append(self.launcher(step, values))
                 continue
             session = self.sessions[number]
             binding = self.bind(session, {name: values[name] for name in step.inputs})

@@ -210,9 +210,8 @@ class _Asked:
         self.confirmed: set[str] = set()
         self.refused: dict[str, str] = {}
         self.others: list[tuple[str, str, str]] = []
-        self.expanded: dict[
-            str, Edit | None
-        ] = {}  # node -> its edit, None where what it stands for is refused, too
+        # node -> the edit that expands it, None where what it stands for is refused, too
+        self.expanded: dict[str, Edit | None] = {}
         self.unchecked = ""
         self.main = {node.name or "": node.op_type for node in model.ir.graph}
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 import workbench as wb
+from workbench.inputs import feeds
 
 
 def model(
@@ -46,3 +48,24 @@ def mlp(seed: int = 0, width: int = 16) -> wb.Model:
         helper.make_node("MatMul", ["r", "w2"], ["y"], "fc2"),
     ]
     return model(nodes, {"x": ("batch", 8)}, ["y"], weights)
+
+
+def outputs(net: wb.Model, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """As ONNX Runtime computes them, without its optimisations."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        net.to_proto().SerializeToString(), options, ["CPUExecutionProvider"]
+    )
+    kinds = {i.name: i.type for i in session.get_inputs()}
+    casts = {"tensor(int32)": "int32", "tensor(int64)": "int64"}
+    given = {n: a.astype(casts.get(kinds[n], a.dtype)) for n, a in feed.items() if n in kinds}
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, given), strict=True))
+
+
+def same(before: wb.Model, after: wb.Model, feed: dict[str, np.ndarray] | None = None) -> None:
+    feed = next(iter(feeds(before))) if feed is None else feed
+    one, two = outputs(before, feed), outputs(after, feed)
+    assert list(one) == list(two)
+    for name, value in one.items():
+        np.testing.assert_array_equal(two[name], value, err_msg=name)

@@ -12,7 +12,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+from small_engines import model
 
+import workbench as wb
 from workbench import figures, tensorrt
 from workbench.compare import Comparison
 from workbench.errors import CompareError, WorkbenchError
@@ -350,6 +353,20 @@ def engine(name: str, ms: float = 1.0) -> tensorrt.Engine:
     return tensorrt.Engine(read, tensorrt.times.read({name: ms, "b": ms / 2}), name=name)
 
 
+def asked(name: str, ms: float = 1.0) -> tensorrt.Engine:
+    """An engine with its model, a convolution of that name in float32."""
+    info = helper.make_tensor_value_info
+    weight = numpy_helper.from_array(np.zeros((32, 32, 1, 1), "f4"), "w")
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], name)
+    graph = helper.make_graph([conv], "g", [info("x", 1, (1, 32, 8, 8))], [info("y", 1, None)], [weight])
+    net = wb.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    return engine(name, ms).with_model(net)
+
+
+def no_product() -> wb.Model:
+    return model([helper.make_node("Relu", ["x"], ["y"], "relu")], {"x": (4,)}, ["y"])
+
+
 def benched(*names: str) -> dict[str, Any]:
     """What a GPU bench recorded of plugins of these names."""
     row = {
@@ -393,6 +410,7 @@ ENGINE = {
     "findings": figures.findings,
 }  # fmt: skip
 DRAWN |= {kind: lambda name, _f=f, **o: _f(engine(name), **o) for kind, f in ENGINE.items()}
+DRAWN["asked_precision"] = lambda name, **o: figures.asked_precision(asked(name), **o)
 DRAWN["kernel_roofline"] = lambda name, **o: figures.kernel_roofline(benched(name), **o)
 DRAWN["engine_times"] = lambda name, **o: figures.engine_times([engine(name)], **o)
 DRAWN["engine_changes"] = lambda name, **o: figures.engine_changes(engine(name), engine(name, 2.0), **o)
@@ -407,6 +425,7 @@ EMPTY = {
     "before_after": lambda: figures.before_after(profile(), profile()),
     "precision_front": lambda: figures.precision_front(searched()),
     **{kind: lambda _f=f: _f(engine("a", 0.0)) for kind, f in ENGINE.items()},
+    "asked_precision": lambda: figures.asked_precision(engine("a").with_model(no_product())),
     "kernel_roofline": lambda: figures.kernel_roofline(benched()),
     "engine_times": lambda: figures.engine_times([]),
     "engine_changes": lambda: figures.engine_changes(engine("a", 0.0), engine("a", 0.0)),

@@ -41,6 +41,8 @@ def test_what_it_tells_is_so(executed):
     built = shown(executed, "built = ")
     assert re.search(r"\d+ MB in [\d.]+ s, \d+ log messages", built)
     assert "built without a GPU: these are the network's layers as parsed" in built
+    assert "its body reads the number of the iteration" in shown(executed, "refused = ")
+    assert "m = m.bound_loop('while_loop')" in shown(executed, "fixed = ")
     assert "32 layers, 2.124 ms together, 100.0% of it joined to nodes" in shown(executed, "names = ")
     assert "0.245902" in shown(executed, "columns = ")  # a quarter
     nodes = shown(executed, "fp32.nodes")
@@ -61,7 +63,7 @@ def test_every_figure_and_view_is_there(executed):
     drawn = [code for code, data in found if "application/vnd.plotly.v1+json" in data]
     assert [re.search(r"wb\.figures\.(\w+)", code)[1] for code in drawn] == [
         "roofline", "product_sizes", "engine_times", "engine_times", "engine_changes", "engine_changes", "findings",
-        "precision_sunburst",
+        "precision_sunburst", "asked_precision",
     ]  # fmt: skip
     assert all(
         data["application/vnd.plotly.v1+json"]["data"]

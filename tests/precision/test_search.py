@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import graphs
 import numpy as np
 import onnx
 import pytest
+import real_models
 from precision import planted, small
 
 import workbench as wb
@@ -207,6 +209,28 @@ def test_what_is_kept_in_any_case():
         find(made, inputs=planted.feeds("softmax"), keep=["n_q"])
     with pytest.raises(EditError, match="cannot search: got the type 'int8', expected 'fp16' or 'bf16'"):
         find(made, "int8")
+
+
+def test_what_would_fail_after_the_search_is_said_before():
+    made, inputs = planted.softmax(), planted.feeds("softmax")
+    for given, message in (
+        ({"max_runs": 0}, "got max_runs=0, expected 1 or more, or None"),
+        ({"tolerance": float("nan")}, "got tolerance=nan, expected a number of 0 or more"),
+        ({"tolerance": -1.0}, "got tolerance=-1.0, expected a number of 0 or more"),
+        (
+            {"metric": lambda a, b: "x"},
+            "the metric: it gave 'x', expected a number that may be at most the tolerance",
+        ),
+        ({"metric": lambda a, b: None}, "the metric: it gave None, expected a number"),
+    ):
+        with pytest.raises(CompareError, match=re.escape(message)):
+            find(made, inputs=inputs, **given)
+    old = wb.load(real_models.find("needs_constraints"))
+    message = (
+        "the model cannot be converted to bf16: Cast to bfloat16 needs operator set 13, the model has 11"
+    )
+    with pytest.raises(EditError, match=message):
+        find(old, "bf16")
 
 
 def test_tables_and_the_front():

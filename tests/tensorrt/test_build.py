@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -28,7 +29,6 @@ from workbench.tensorrt import cache
 from workbench.tensorrt.build import build
 from workbench.tensorrt.log import Log, Progress
 
-LONG = ("light_densenet121", "light_inception_v2", "light_shufflenet")  # seconds to build: parsed only
 # what TensorRT-RTX 1.7 refuses, and why
 REFUSED = {
     "silero_vad": ((), "Error Code 2: Internal Error (Assertion tScope.getType() != ScopeType::kUNDEFINED"),
@@ -51,7 +51,7 @@ def built(worker, model, **options):
     return build(model, worker=worker, progress=False, compute_capabilities=["8.6"], **options)
 
 
-@pytest.mark.parametrize("name", [n for n in real_models.ALL_MODELS if n not in (*REFUSED, *LONG)])
+@pytest.mark.parametrize("name", [n for n in real_models.ALL_MODELS if n not in REFUSED])
 def test_real_models_give_engines(rtx, real_model, name):
     model = wb.load(real_model(name))
     made = built(rtx, model, cache=False)
@@ -67,15 +67,6 @@ def test_real_models_give_engines(rtx, real_model, name):
     computing = made.table[~made.table.type.isin(["CONSTANT", "SHAPE", "SHUFFLE", "GATHER", "CONCATENATION"])]
     assert mentioned
     assert not computing.empty
-
-
-@pytest.mark.parametrize("name", LONG)
-def test_large_models_are_parsed(rtx, real_model, name):
-    model = wb.load(real_model(name))
-    network = rtx.call("parse", model=model.to_proto().SerializeToString())
-    assert network["errors"] == []
-    assert [tensor["name"] for tensor in network["outputs"]] == [info.name for info in model.outputs]
-    assert len(network["layers"]) > len(model.ir.graph) / 2
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -331,7 +322,8 @@ def test_an_abort_in_the_library_is_an_error_with_the_end_of_the_log(real_model,
 
         def abort(self, line):
             take(self, line)
-            os.kill(worker.pid, signal.SIGABRT)
+            with contextlib.suppress(ProcessLookupError):  # it has died of the first
+                os.kill(worker.pid, signal.SIGABRT)
 
         monkeypatch.setattr(Progress, "take", abort)
         with pytest.raises(

@@ -428,7 +428,7 @@ def test_a_loop_is_explored_and_drawn():
      ("[]", "it lists 0, none of them with a name"), ("[1, 2]", "it lists 2, none of them with a name"),
      ("not there.json", "cannot read the layer information from not there.json: No such file or directory"),
      ('[{"count": 1}, {"name": "a", "timeMs": 1}]', "these are times of layers; give them as profile="),
-     ("{ nonsense", "got text that is not JSON")],
+     ("{ nonsense", "got text that is not JSON"), (5, "got int, expected an object with 'Layers', or a list")],
 )  # fmt: skip
 def test_what_is_no_engine(given, message):
     with pytest.raises(EngineError, match="cannot read") as caught:
@@ -467,9 +467,24 @@ def test_gpus_that_are_not_known(name, why):
     assert why in str(caught.value) and "wb.tensorrt.Gpu(name, tops, gb_per_s)" in str(caught.value)
 
 
-def test_every_gpu_has_a_source_and_finds_itself():
+def test_every_gpu_has_a_source_with_its_figures_and_finds_itself():
     for gpu in wb.tensorrt.GPUS:
-        assert gpu.source.startswith("https://") and wb.tensorrt.gpu(gpu.name) is gpu
+        assert gpu.source.startswith("https://") and gpu.title.startswith("NVIDIA ") and gpu.read
+        assert wb.tensorrt.gpu(gpu.name) is gpu
+        said = gpu.says.split(" (")[0].split(", ")
+        halves = [f"{precision} {2 * tops:g}*" for precision, tops in gpu.tops.items()]
+        assert all(
+            text in said or half in said
+            for text, half in zip((f"{p} {tops:g}" for p, tops in gpu.tops.items()), halves, strict=True)
+        )
+        assert gpu.says.endswith(f"; {gpu.gb_per_s:g} GB/s")
+
+
+def test_rates_with_sparsity_are_halved():
+    h100, rtx = wb.tensorrt.gpu("H100 SXM"), wb.tensorrt.gpu("RTX 4090")
+    assert "FP16 1979*" in h100.says and h100.rate("FP16") == 989.5e12
+    assert rtx.rate("FP8") == 330.3e12 and rtx.rate("INT8") == 660.6e12
+    assert (wb.tensorrt.gpu("L4").rate("TF32"), wb.tensorrt.gpu("L4").rate("FP8")) == (60e12, 242.5e12)
 
 
 def test_peaks_can_be_given():
@@ -488,6 +503,32 @@ def test_peaks_can_be_given():
 
 
 # --- what profile_diff says to engines without noise
+
+
+def test_profile_diff_says_what_gained_and_that_the_noise_is_assumed():
+    before, after = recorded.engine("fp32"), recorded.engine("fp16")
+    found = wb.profile_diff(before, after)
+    assert (
+        found.status.value_counts().to_dict()
+        == wb.tensorrt.diff(before, after).status.value_counts().to_dict()
+    )
+    first = found.loc["Conv_0 + Relu_1"]
+    assert (first["status"], first["noise"]) == ("faster", "assumed: 3 %")
+    assert first["noise_ms"] == pytest.approx(0.03 * first["ms_a"])
+    assert set(found.noise) == {"assumed: 3 %"}
+    assert set(wb.profile_diff(before, before).status) == {"same"}
+    texts = str(wb.figures.before_after(before, after, 30).to_json())
+    assert "within 3 %, noise not known" in texts and "within the noise" not in texts
+
+
+def test_runs_that_are_told_one_by_one_tell_their_noise():
+    runs = [{"latencyMs": ms} for ms in (1.0, 1.02, 1.04, 1.0, 1.1, 1.0, 1.02, 1.0, 1.04, 9.0)]
+    made = [wb.tensorrt.load(recorded.path(name), metadata=[runs]) for name in ("fp32", "fp16")]
+    assert made[0].latency_ms == pytest.approx(1.02) and made[0].latency_p95_ms > 5
+    assert 0.0 < made[0].noise < 0.1
+    found = wb.profile_diff(*made)
+    assert set(found.noise) == {"measured"}
+    assert found.loc["Conv_0 + Relu_1", "status"] == "faster"
 
 
 def test_engines_tell_no_noise():

@@ -335,3 +335,34 @@ def test_names_are_data_never_markup():
     )
     for name in ENGINE_FIGURES:
         assert "<b>Conv" not in getattr(figures, name)(engine).to_json().replace("\\u003c", "<")
+
+
+def test_asked_and_done_as_bands():
+    figure = figures.asked_precision(recorded.engine("fp16", joined=True))
+    (bands,) = figure.data
+    assert list(bands.node.label) == ["asked: FP32 · 100%", "done: FP16 · 100%"]
+    asked = recorded.engine("fp16", joined=True).asked()
+    assert list(bands.link.value) == [pytest.approx(asked["ms"].sum())]
+    assert "21 of 21 layers compute in another precision than the model asks for" in figure.layout.title.text
+    assert "Conv_0 + Relu_1, FP32 → FP16" in figure.layout.title.text
+    assert "asked for FP32, done in FP16" in bands.link.customdata[0]
+    agreed = figures.asked_precision(recorded.engine("fp32", joined=True), theme="dark")
+    assert "0 of 21 layers" in agreed.layout.title.text
+    assert all(colour.endswith(",0.3)") for colour in agreed.data[0].link.color)
+    with pytest.raises(EngineError, match="its ONNX model is not there"):
+        figures.asked_precision(recorded.engine("fp16"))
+
+
+def test_products_in_one_place_are_named_once():
+    (points,) = figures.product_sizes(recorded.engine("fp16")).data
+    named = [text for text in points.text if text]
+    assert named == ["Conv_0", "Conv_10 +3", "Conv_43 +2"]
+    places = [(m, k) for m, k, text in zip(points.x, points.y, points.text, strict=True) if text]
+    assert len(set(places)) == 3
+
+
+def test_long_notes_are_wrapped_and_make_the_figure_higher():
+    drawn = figures.style.Style("light")
+    short, long = (drawn.figure("t", note=note, height=300) for note in ("a b", "word " * 40))
+    assert short.layout.height == 300 and long.layout.height == 340
+    assert long.layout.title.text.count("<br>") == 3

@@ -197,6 +197,21 @@ def test_wb_profile_gives_the_engine_with_times():
     assert list(made.table.nodes) == [("fc1",), ("relu",), ("fc2",)]
     assert made.latency_ms == 1.5
     assert made.mapped == 1.0
+    assert list(made.table.p95_ms) == [0.5, 0.75, 1.0] and set(made.table.noise) == {0.0}
+    assert set(wb.profile_diff(made, made).noise) == {"measured"}
+
+
+def test_layers_that_ran_several_times_tell_their_spread():
+    from workbench.tensorrt.run import Measurement, Runs
+
+    times = (1.0, 1.0, 1.2, 1.2, 1.1, 1.1, 1.0, 1.0, 1.1, 3.0)
+    one = Measurement(0, {"x": (1, 8)}, times, times, {("fc1", 0): times})
+    engine = Runs(engine_of(mlp()), (one,), 0).engine()
+    row = engine.layers.loc["fc1"]
+    assert row.ms == 1.1 and row.p95_ms == pytest.approx(np.percentile(times, 95))
+    assert row.noise == engine.noise == pytest.approx(0.2 / 1.1)
+    again = wb.tensorrt.Engine.from_json(engine.to_json())
+    assert again.noise == engine.noise and again.layers.loc["fc1", "p95_ms"] == row.p95_ms
 
 
 def test_what_cannot_be_profiled(worker):

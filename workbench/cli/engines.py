@@ -1,4 +1,4 @@
-"""``workbench tensorrt check|build M``: thin over `workbench.tensorrt`, which is imported when it is used."""
+"""``workbench tensorrt check|build M`` and ``cache``: thin over `workbench.tensorrt`, imported when it is used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from . import options
 
 if TYPE_CHECKING:
     from ..tensorrt.build import BuildResult
@@ -50,6 +52,15 @@ def add(
         "--log", metavar="PATTERN", help="show the messages of the log that a regular expression finds"
     )
 
+    cached = what.add_parser("cache", help="list the engines that were built before", parents=[always, data])
+    cached.add_argument("--clear", dest="keep", action="store_const", const=0, help="remove all of them")
+    cached.add_argument(
+        "--keep",
+        metavar="SIZE",
+        type=options.size,
+        help="remove what was used least recently until 2GB are left",
+    )
+
 
 def ranges(text: str) -> tuple[str, Any]:
     """``batch=1:8:32`` or ``x=1:8:32,3,224,224``."""
@@ -65,8 +76,8 @@ def ranges(text: str) -> tuple[str, Any]:
 
 
 def tensorrt(given: argparse.Namespace) -> int:
-    """``workbench tensorrt check|build M``"""
-    return {"check": _check, "build": _build}[given.what](given)
+    """``workbench tensorrt check|build M`` or ``cache``"""
+    return {"check": _check, "build": _build, "cache": _cache}[given.what](given)
 
 
 def _check(given: argparse.Namespace) -> int:
@@ -99,6 +110,18 @@ def _build(given: argparse.Namespace) -> int:
     }
     about |= {"bytes": len(made.plan), "plan": str(path)}
     _say(given.json, about, "\n".join(text))
+    return 0
+
+
+def _cache(given: argparse.Namespace) -> int:
+    from ..model.card import size
+    from ..tensorrt import cache
+
+    freed = None if given.keep is None else cache.clear(given.keep)
+    found = cache.table()
+    said = [] if freed is None else [f"{size(freed)} freed"]
+    about = {**found.attrs, "freed": freed or 0, "engines": found.reset_index().to_dict("records")}
+    _say(given.json, about, "\n".join([*said, cache.describe(found)]))
     return 0
 
 

@@ -6,16 +6,8 @@ import argparse
 import re
 from typing import Any
 
-_UNITS = {
-    "": 1,
-    "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "kib": 1 << 10,
-    "mib": 1 << 20,
-    "gib": 1 << 30,
-}
+from ..errors import InputError
+from ..model.size import parse
 
 
 def shape(text: str) -> tuple[str, int | tuple[int, ...]]:
@@ -38,11 +30,10 @@ def shapes(given: list[tuple[str, Any]] | None, inputs: Any) -> dict[str, Any] |
 
 def size(text: str) -> int:
     """``64MB``, ``1.5 GiB`` or a number of bytes."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b?)\s*", text.lower())
-    unit = match and (match[2] + "b" if match[2] in ("k", "m", "g", "ki", "mi", "gi") else match[2])
-    if not match or unit not in _UNITS:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a size as in 64MB or 1GiB")
-    return int(float(match[1]) * _UNITS[unit])
+    try:
+        return parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def limit(text: str) -> tuple[str, float]:

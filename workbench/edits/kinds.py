@@ -35,16 +35,23 @@ KINDS: tuple[type[Edit], ...] = (
 LATER: dict[str, tuple[str, str]] = {
     "replace": ("workbench.plugins.replace", "Replace"),
     "inline_functions": ("workbench.plugins.inline", "InlineFunctions"),
+    "bound_loop": ("workbench.tensorrt.fixes", "BoundLoop"),
     "bypass_pair": ("workbench.tensorrt.fixes", "BypassPair"),
     "cast_to_dequantize": ("workbench.tensorrt.fixes", "CastToDequantize"),
+    "cast_to_quantize": ("workbench.tensorrt.fixes", "CastToQuantize"),
+    "compress_to_gather": ("workbench.tensorrt.fixes", "CompressToGather"),
     "convert_precision": ("workbench.precision", "ConvertPrecision"),
     "dequantize_first": ("workbench.tensorrt.fixes", "DequantizeFirst"),
+    "double_to_float": ("workbench.tensorrt.fixes", "DoubleToFloat"),
+    "expand_operator": ("workbench.tensorrt.fixes", "ExpandOperator"),
     "fake_quantize": ("workbench.tensorrt.fixes", "FakeQuantize"),
     "fold_node": ("workbench.tensorrt.fixes", "FoldNode"),
     "fuse_at": ("workbench.fusions.edit", "FuseAt"),
+    "quantize_weight": ("workbench.tensorrt.fixes", "QuantizeWeight"),
     "replace_nodes": ("workbench.fusions.nodes", "ReplaceNodes"),
     "simulate_precision": ("workbench.precision", "SimulatePrecision"),
     "take_branch": ("workbench.tensorrt.fixes", "TakeBranch"),
+    "transpose_outside": ("workbench.tensorrt.fixes", "TransposeOutside"),
 }
 """Method of ``Model`` -> (module, class) of a kind of edit that is imported when it is first used.
 

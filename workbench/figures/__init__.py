@@ -6,6 +6,7 @@ transparent). Where there is nothing to draw, the figure says so.
 
 from __future__ import annotations
 
+from .asked import asked_precision
 from .changed import before_after
 from .compared import blame, error_by_depth, worst_tensors
 from .engine import findings, footprint, precision_sunburst, product_sizes, time_by_precision, timeline
@@ -15,6 +16,7 @@ from .precision import precision_front
 from .profiled import roofline, time_by_layer, treemap
 
 __all__ = [
+    "asked_precision",
     "before_after",
     "blame",
     "engine_changes",

@@ -37,8 +37,7 @@ def before_after(before: Profile, after: Profile, n: int = 12, *, theme: str = "
     space = _GAP / (upper + lower + _GAP)
     grid = make_subplots(rows=2, cols=1, row_heights=[upper, lower], vertical_spacing=space, figure=figure)
     _operators(grid, drawn, sums, (before, after))
-    known = not math.isnan(before.noise + after.noise)
-    _deltas(grid, drawn, changes, "within the noise" if known else "noise not known")
+    _deltas(grid, drawn, changes)
     second = grid.layout.legend.to_plotly_json() | {
         "y": grid.layout.yaxis2.domain[1] + 8 / (upper + lower + _GAP)
     }
@@ -101,7 +100,14 @@ def _operators(
     )
 
 
-def _deltas(figure: go.Figure, drawn: Style, changes: list[dict[str, Any]], unclear: str) -> None:
+def _same(row: dict[str, Any]) -> str:
+    """What is said of a change that may be none."""
+    if row["noise"].startswith("assumed"):
+        return f"within {row['noise'].removeprefix('assumed: ')}, noise not known"
+    return "within the noise" if row["noise"] == "measured" else "noise not known"
+
+
+def _deltas(figure: go.Figure, drawn: Style, changes: list[dict[str, Any]]) -> None:
     for status in [*_STATUS, "same"]:
         mine = [i for i, row in enumerate(changes) if row["status"] == status]
         if mine:
@@ -111,7 +117,7 @@ def _deltas(figure: go.Figure, drawn: Style, changes: list[dict[str, Any]], uncl
                 orientation="h",
                 hoverinfo="text",
                 width=0.6,
-                name=unclear if status == "same" else status,
+                name=_same(changes[mine[0]]) if status == "same" else status,
                 marker={"color": drawn.palette[_STATUS[status]] if status in _STATUS else drawn.other},
                 hovertext=[_hover(changes[i]) for i in mine],
                 legend="legend2",
@@ -119,7 +125,7 @@ def _deltas(figure: go.Figure, drawn: Style, changes: list[dict[str, Any]], uncl
                 col=1,
             )
     names = [f"{label(str(row['layer']), 34)}<br><i>{label(row['op_type'], 30)}</i>" for row in changes]
-    figure.update_xaxes(drawn.axis("largest changes in ms, of layers that do the same work"), row=2, col=1)
+    figure.update_xaxes(drawn.axis("change in ms, the largest first"), row=2, col=1)
     figure.update_yaxes(
         drawn.axis(tickvals=list(range(len(changes))), ticktext=names, autorange="reversed", showgrid=False),
         row=2,
@@ -132,14 +138,14 @@ def _deltas(figure: go.Figure, drawn: Style, changes: list[dict[str, Any]], uncl
 def _hover(row: dict[str, Any]) -> str:
     rows = [
         ("operator", row["op_type"]),
-        ("status", "same, within the noise" if row["status"] == "same" else row["status"]),
+        ("status", f"same, {_same(row)}" if row["status"] == "same" else row["status"]),
         ("before", number(row["ms_a"], " ms")),
         ("after", number(row["ms_b"], " ms")),
         (
             "change",
             f"{row['delta_ms']:+.3g} ms" + ("" if math.isnan(row["ratio"]) else f" (× {row['ratio']:.3g})"),
         ),
-        ("noise", number(row["noise_ms"], " ms")),
+        ("noise", f"{number(row['noise_ms'], ' ms')} ({row['noise']})"),
         ("layers before", ", ".join(row["layers_a"][:6])),
         ("layers after", ", ".join(row["layers_b"][:6])),
     ]

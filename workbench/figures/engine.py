@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _PRECISIONS = {
     "FP32": RED, "TF32": ORANGE, "FP16": BLUE, "BF16": SKY, "INT8": GREEN, "UINT8": GREEN, "FP8": PURPLE, "FP4": PURPLE,
 }  # fmt: skip
+_NARROW = 0.015  # sectors of less of the circle than this have no room for a name
 _NO_TIMES = "This engine has no times: load it with the profile that trtexec --exportProfile writes."
 
 
@@ -72,7 +73,7 @@ def precision_sunburst(engine: Engine, *, theme: str = "light") -> go.Figure:
                 rings.append(
                     (
                         f"{key}/{name}",
-                        short_name(row, str(name), 18),
+                        short_name(row, str(name), 18) if row["size"] > _NARROW * total else "",
                         text(key),
                         float(row["size"]),
                         colour,
@@ -100,7 +101,8 @@ def _part(
     size = float(rows["size"].sum())
     share = f"{size / total:.1%}"
     lines = [("layers", str(len(rows))), ("time", f"{size:.4g} ms" if timed else ""), ("share", share)]
-    return key, f"{label(name, 18)}<br>{share}", text(parent), size, colour, hover(name, lines)
+    shown = f"{label(name, 18)}<br>{share}" if size > _NARROW * total else ""
+    return key, shown, text(parent), size, colour, hover(name, lines)
 
 
 def time_by_precision(engine: Engine, *, theme: str = "light") -> go.Figure:
@@ -191,11 +193,17 @@ def product_sizes(engine: Engine, *, theme: str = "light") -> go.Figure:
         else {}
     )
     marker.setdefault("color", drawn.palette[BLUE])
-    largest = set(ms.nlargest(3).index)
+    places = table.assign(size=size).groupby(["m", "k"])  # several products may be in one place
+    named = {}  # the three largest places by the first node of their largest product, and how many more there are
+    for index in table.assign(ms=ms).loc[places["size"].idxmax()].nlargest(3, "ms").index:
+        row, more = table.loc[index], len(places.get_group((table["m"][index], table["k"][index]))) - 1
+        first = short_name({"nodes": row["nodes"][:1]}, str(index), 16)
+        named[index] = f"{first} +{more}" if more else first
     figure.add_scatter(  # many products have the same M and N: K beside M keeps more of them apart
         x=list(table["m"]), y=list(table["k"]), mode="markers+text", marker=marker, hovertext=said, hoverinfo="text",
-        text=[short_name(row, str(name), 22) if name in largest else "" for name, row in table.iterrows()],
-        textposition="top center", textfont={"size": 11, "color": drawn.text}, cliponaxis=False,
+        text=[named.get(name, "") for name in table.index], cliponaxis=False,
+        textposition="top center",
+        textfont={"size": 11, "color": drawn.text},
     )  # fmt: skip
     low = lambda column: 10.0 ** math.floor(math.log10(max(1.0, float(table[column].min()) / 1.5)))  # noqa: E731
     high = lambda column: 10.0 ** math.ceil(math.log10(float(table[column].max()) * 1.5))  # noqa: E731
@@ -227,9 +235,9 @@ def timeline(engine: Engine, *, theme: str = "light") -> go.Figure:
     if table.empty:
         return drawn.says(title, _NO_TIMES)
     known = table["stream"].notna().any()
-    note = "each layer starts when its stream is free and its inputs are there: the files tell durations only"
+    note = "starts are estimated: the files tell durations only"
     if not known:
-        note += "; no stream is told, so all are on one"
+        note += ", and no streams"
     streams = table["stream"].map(lambda stream: "stream" if _none(stream) else f"stream {int(stream)}")
     starts = _starts(table, list(streams))
     rows = list(dict.fromkeys(sorted(streams)))
@@ -281,16 +289,17 @@ def findings(engine: Engine, n: int = 12, *, theme: str = "light") -> go.Figure:
         if len(found) > n
         else ""
     )
-    figure = drawn.figure(
-        title, note=note, height=130 + 36 * len(top) + 20 * bool(note), barmode="overlay", bargap=0.35
-    )
+    height = 98 + 36 * len(top) + 20 * bool(note)
+    figure = drawn.figure(title, note=note, height=height, legend=False, barmode="overlay", bargap=0.35)
     colours = drawn.colours(found["lint"])
     for kind in colours:
         mine = top[top["lint"] == kind]
         if len(mine):
             figure.add_bar(
                 x=list(mine["ms"].fillna(0.0)), y=list(mine.index), orientation="h", name=text(kind), hoverinfo="text",
-                marker={"color": colours[kind]},
+                marker={"color": colours[kind]}, text=[text(kind)] * len(mine), textposition="auto", textangle=0,
+                insidetextanchor="end", insidetextfont={"color": ink_on(colours[kind])}, showlegend=False,
+                outsidetextfont={"color": drawn.dim},
                 hovertext=[_finding(row) for _, row in mine.iterrows()],
             )  # fmt: skip
     names = [

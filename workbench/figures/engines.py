@@ -46,8 +46,8 @@ def engine_times(engines: Sequence[Engine], by: str = "op_type", *, theme: str =
     if by == "precision":
         names = precisions(names)
     colours = {name: colour_of(name, drawn) for name in names} if by == "precision" else drawn.colours(names)
-    note = "sum of the layers' times; ◆ a whole run, as measured without timing layers"
-    figure = drawn.figure(title, note=note, height=150 + 44 * len(timed), barmode="stack", bargap=0.35)
+    figure = drawn.figure(title, height=200 + 44 * len(timed), barmode="stack", bargap=0.35)
+    figure.update_layout(margin={"t": 104})  # a legend of several rows, where the figure is narrow
     for name in names:
         figure.add_bar(
             x=[float(part.get(name, 0.0)) for part in sums], y=list(range(len(timed))), orientation="h",
@@ -65,7 +65,8 @@ def engine_times(engines: Sequence[Engine], by: str = "op_type", *, theme: str =
             marker={"symbol": "diamond", "size": 11, "color": drawn.text, "line": {"width": 1.5, "color": drawn.box}},
             hovertext=[hover(timed[i].model_name, [("a whole run", f"{ms:.4g} ms")]) for i, ms in runs],
         )  # fmt: skip
-    _named_rows(figure, drawn, [engine.model_name for engine in timed], "ms")
+    what = "ms, sum of the layers' times<br>◆ a whole run, as measured without timing layers"
+    _named_rows(figure, drawn, [engine.model_name for engine in timed], what if runs else "ms")
     return figure
 
 
@@ -95,7 +96,7 @@ def engine_changes(a: Engine, b: Engine, n: int = 14, *, theme: str = "light", *
         )
     before, after = table.attrs["sum_ms"]
     names = f"{label(a.model_name, 30)} → {label(b.model_name, 30)}"
-    note = f"{names}: {before:.4g} → {after:.4g} ms in layers, aligned by {table.attrs['align']}"
+    note = f"{names}\n{before:.4g} → {after:.4g} ms in layers, aligned by {table.attrs['align']}"
     figure = drawn.figure(title, note=note, height=150 + 40 * len(rows), barmode="overlay", bargap=0.4)
     for status in [*_STATUS, "same"]:
         mine = [i for i, row in enumerate(rows) if row["status"] == status]

@@ -6,6 +6,7 @@ Plotly reads `<`, `&` in any text as HTML-like markup. Names come from model fil
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +54,16 @@ class Style:
         """An empty figure in this style. `title` and `note` (below it) are markup: names in them must be escaped."""
         import plotly.graph_objects as go
 
-        small = f"<br><span style='font-size:12px;color:{self.dim}'>{note}</span>" if note else ""
+        # 76 letters fit into half of a notebook's width
+        lines = [
+            line for part in note.split("\n") for line in textwrap.wrap(part, 76, break_long_words=False)
+        ]
+        small = "".join(f"<br><span style='font-size:12px;color:{self.dim}'>{line}</span>" for line in lines)
+        more = 20 * max(0, len(lines) - 1)
         figure = go.Figure()
         figure.update_layout(
             template="none",
-            height=height,
+            height=height + more,
             font={"family": FONT, "size": 13, "color": self.text},
             title={
                 "text": title + small,
@@ -67,12 +73,15 @@ class Style:
                 "y": 1,
                 "yref": "container",
                 "yanchor": "top",
-                "pad": {"t": 12, "l": 12},
+                "pad": {
+                    "t": 12 + 8 * len(lines),
+                    "l": 12,
+                },  # Plotly centres a title of several lines on its first
                 "font": {"size": 16},
             },
             paper_bgcolor="rgba(0,0,0,0)",
             plot_bgcolor="rgba(0,0,0,0)",
-            margin={"l": 64, "r": 24, "t": 40 + 20 * bool(note) + 32 * legend, "b": 48},
+            margin={"l": 64, "r": 24, "t": 40 + 20 * bool(lines) + more + 32 * legend, "b": 48},
             hoverlabel={
                 "bgcolor": self.box,
                 "bordercolor": self.line,

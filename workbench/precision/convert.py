@@ -37,7 +37,7 @@ class ConvertPrecision(Edit):
 
     def change(self, draft: Draft) -> None:
         low = check_type(self.to, "convert the model")
-        missing = opsets_have_cast(draft, low)
+        missing = opsets_have_cast(draft.model, low)
         if missing:
             raise EditError(f"cannot convert the model to {self.to}: {missing}; use convert_opset first")
         roles = roles_of(draft, low)

@@ -156,9 +156,9 @@ class Rewrite:
         draft.redirect(value, last, users)
 
 
-def opsets_have_cast(draft: Draft, low: str) -> str:
+def opsets_have_cast(model: ir.Model, low: str) -> str:
     """Empty, or why the operator set of a model has no Cast to a dtype."""
-    version = draft.model.opset_imports.get("", 0)
+    version = model.opset_imports.get("", 0)
     least = 13 if low == "bfloat16" else 9
     made = f"Cast to {low} needs operator set {least}, the model has {version}"
     return "" if version >= least else made

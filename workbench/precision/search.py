@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..compare import compare
-from ..errors import CompareError
+from ..errors import CompareError, EditError
 from ..inputs import feeds as make_feeds
 from ..model import Model, load
 from ..segments import Graph
 from .noise import HUGE, Edge, Ledger, rank
 from .plan import check_type
 from .result import Run, SearchResult
+from .rewrite import opsets_have_cast
 from .speed import Speed, estimate_ms
 from .trials import Metric, Trial, Trials, as_model
 
@@ -292,6 +293,7 @@ def search(
     """
     low = check_type(to, "search")
     model = model if isinstance(model, Model) else load(model)
+    _check(model, to, low, tolerance, max_runs)
     items = list(make_feeds(model, inputs, shapes=shapes, count=count, seed=seed))
     with Trials(
         model, low, items, keep_io=keep_io, tolerance=tolerance, metric=metric, state=state, timeout=timeout,
@@ -306,6 +308,20 @@ def search(
             found = Search(trials, ledger, units, frozenset(keep), budget, tick, cancel or (lambda: False))
             found.run()
         return _result(found, to, speed or Speed())
+
+
+def _check(
+    model: Model, to: str, low: str, tolerance: float | Mapping[str, float], max_runs: int | None
+) -> None:
+    """Before the first run what would be seen after the last one."""
+    if why := opsets_have_cast(model.ir, low):
+        raise EditError(
+            f"cannot search: the model cannot be converted to {to}: {why}; use convert_opset first"
+        )
+    if max_runs is not None and max_runs < 1:
+        raise CompareError(f"cannot search: got max_runs={max_runs}, expected 1 or more, or None")
+    if not isinstance(tolerance, Mapping) and not tolerance >= 0:
+        raise CompareError(f"cannot search: got tolerance={tolerance}, expected a number of 0 or more")
 
 
 def _result(found: Search, to: str, speed: Speed) -> SearchResult:

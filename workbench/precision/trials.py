@@ -181,8 +181,14 @@ class Trials:
 
     def _judge(self, reference: Outputs, outputs: Outputs) -> dict[str, Any]:
         if self.metric is not None:
-            error = float(self.metric(reference, outputs))
-            return {"error": error, "metric": True}
+            made = self.metric(reference, outputs)
+            try:
+                return {"error": float(made), "metric": True}
+            except (TypeError, ValueError):
+                raise CompareError(
+                    f"cannot search by the metric: it gave {made!r}, expected a number that may be at most the "
+                    "tolerance"
+                ) from None
         rows = []
         for name in reference[0]:
             measure = Measure()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +16,8 @@ from .result import Profile
 if TYPE_CHECKING:
     import pandas as pd
 
-_TICK_MS = 0.001  # the runtime's profiler counts whole µs
-
 _COLUMNS = (
-    "layer", "op_type", "status", "ms_a", "ms_b", "delta_ms", "ratio", "noise_ms", "nodes", "layers_a",
+    "layer", "op_type", "status", "ms_a", "ms_b", "delta_ms", "ratio", "noise_ms", "noise", "nodes", "layers_a",
     "layers_b",
 )  # fmt: skip
 
@@ -37,8 +36,9 @@ def profile_diff(a: Profile, b: Profile) -> pd.DataFrame:
         One row per group, index ``layer`` (its most expensive layer), largest change first; columns
         ``op_type``, ``status`` (``faster``, ``slower``, ``same``: within the noise of both, ``appeared``,
         ``disappeared``), ``ms_a``, ``ms_b`` (NaN where it does not exist), ``delta_ms`` (b - a), ``ratio`` (b
-        / a), ``noise_ms``, ``nodes`` (their first names), ``layers_a``, ``layers_b``. Where the noise of a
-        profile is not known (one run) nothing counts as faster or slower. ``attrs`` holds ``latency_ms`` and
+        / a), ``noise_ms``, ``noise`` (``measured``; ``assumed: 3 %`` of the larger side where the files of an engine
+        tell a median, but not its spread; ``unknown``), ``nodes`` (their first names), ``layers_a``, ``layers_b``.
+        Where the noise is unknown (one run) nothing counts as faster or slower. ``attrs`` holds ``latency_ms`` and
         ``sum_ms`` of both and their ``noise``.
     """
     import pandas as pd
@@ -123,11 +123,11 @@ def _row(
 ) -> dict[str, Any]:
     parts = [[sides[s][i] for s_, i in group if s_ == s] for s in (0, 1)]
     ms = [sum(row["ms"] for row in part) if part else np.nan for part in parts]
-    noise = [_noise_ms(part, p) for part, p in zip(parts, profiles, strict=True)]
+    noise, kind = noise_of(parts, profiles)
     delta = np.nansum([-ms[0], ms[1]])
     if not parts[0] or not parts[1]:
         status = "disappeared" if parts[0] else "appeared"
-    elif np.isnan(sum(noise)) or abs(delta) <= sum(noise):
+    elif np.isnan(noise) or abs(delta) <= noise:
         status = "same"
     else:
         status = "faster" if delta < 0 else "slower"
@@ -140,18 +140,32 @@ def _row(
         "ms_b": ms[1],
         "delta_ms": float(delta),
         "ratio": ms[1] / ms[0] if ms[0] else np.nan,
-        "noise_ms": float(np.nansum(noise)),
+        "noise_ms": noise,
+        "noise": kind,
         "nodes": tuple(dict.fromkeys(name for part in parts for row in part for name in row["origins"])),
         "layers_a": tuple(row["layer"] for row in parts[0]),
         "layers_b": tuple(row["layer"] for row in parts[1]),
     }
 
 
-def _noise_ms(rows: list[dict], profile: Profile) -> float:
+def noise_of(parts: Sequence[Sequence[Mapping[str, Any]]], profiles: Sequence[Profile]) -> tuple[float, str]:
+    """(ms that a change of these layers may have by chance, how that is known): ``measured``, ``assumed: 3 %`` of the
+    larger side, or ``unknown`` (NaN)."""
+    pairs = [(part, profile) for part, profile in zip(parts, profiles, strict=True) if part]
+    measured = sum(_noise_ms(part, profile) for part, profile in pairs)
+    if not math.isnan(measured):
+        return measured, "measured"
+    spreads = [p.assumed_noise if math.isnan(p.noise) else p.noise for _, p in pairs]
+    if any(map(math.isnan, spreads)):
+        return math.nan, "unknown"
+    largest = max(sum(row["ms"] for row in part) for part, _ in pairs)
+    ticks = sum(profile.tick_ms * len(part) for part, profile in pairs)
+    return max(ticks, max(spreads) * largest), f"assumed: {max(spreads):.0%}".replace("%", " %")
+
+
+def _noise_ms(rows: Sequence[Mapping[str, Any]], profile: Profile) -> float:
     """Noise of a sum of layers: their own (independent of each other), at least that of the whole run, and
     the clock."""
-    if not rows:
-        return 0.0
-    own = float(np.sqrt(sum((row["noise"] * row["ms"]) ** 2 for row in rows if row["ms"])))
+    own = [(row["noise"] * row["ms"]) ** 2 for row in rows if row["ms"] and not math.isnan(row["noise"])]
     whole = profile.noise * sum(row["ms"] for row in rows)
-    return float(np.maximum(own, whole)) + _TICK_MS * len(rows)
+    return float(np.maximum(math.sqrt(sum(own)), whole)) + profile.tick_ms * len(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,14 +91,18 @@ def spread(blocks: list[float], slow: int = 0) -> float:
     return (max(kept) - min(kept)) / middle if len(blocks) > 1 and middle > 0 else float("nan")
 
 
-def _times(layer: Timed) -> dict[str, Any]:
-    blocks = [float(np.median(part)) for part in np.array_split(layer.ms, min(BLOCKS, len(layer.ms)))]
+def statistics(ms: Sequence[float] | np.ndarray) -> dict[str, float]:
+    """``ms`` (median), ``p95_ms`` and ``noise`` (see `spread`) of the times of several runs."""
+    blocks = [float(np.median(part)) for part in np.array_split(ms, min(BLOCKS, len(ms)))]
     return {
-        "calls": layer.calls,
-        "ms": float(np.median(layer.ms)),
-        "p95_ms": float(np.percentile(layer.ms, 95)),
+        "ms": float(np.median(ms)),
+        "p95_ms": float(np.percentile(ms, 95)),
         "noise": spread(blocks, slow=1),
     }
+
+
+def _times(layer: Timed) -> dict[str, Any]:
+    return {"calls": layer.calls, **statistics(layer.ms)}
 
 
 def _find(graph: Graph, layer: Timed) -> Op | None:

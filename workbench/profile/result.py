@@ -44,7 +44,12 @@ class Profile:
         noise: relative spread of the block medians, (largest - smallest) / median, of the runs without or
             with layers timed, whichever is larger; NaN from a single run.
         peaks: what the machine can do at most.
+        assumed_noise: what stands in for `noise` where it cannot be known, as that of an engine's files; NaN: nothing.
+        tick_ms: step of the clock that timed the layers.
     """
+
+    assumed_noise: float = float("nan")
+    tick_ms: float = 0.001  # the runtime's profiler counts whole µs
 
     def __init__(self, data: Mapping[str, Any]):
         self._data = data

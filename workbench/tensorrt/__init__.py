@@ -11,12 +11,14 @@ GPU. The library runs in a process of its own.
 
 from __future__ import annotations
 
+from . import cache
 from .build import BuildResult
 from .check import Check, check
 from .diff import diff
 from .engine import Engine, build, load
+from .gpus import GPUS, gpu
 from .log import Log
-from .peaks import GPUS, Gpu, gpu
+from .peaks import Gpu
 from .profiles import OptimizationProfile
 from .rules import Finding
 from .run import Runs, profile
@@ -32,6 +34,7 @@ __all__ = [
     "OptimizationProfile",
     "Runs",
     "build",
+    "cache",
     "check",
     "diff",
     "gpu",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..backends import Worker
 from ..errors import BackendCrashed, BackendTimeout, BuildError, InputError
 from ..model import Model, load
+from ..model.card import size
 from . import cache as store
 from .log import Follower, Log, following
 from .profiles import OptimizationProfile, make
@@ -102,21 +104,13 @@ class BuildResult:
         return target
 
     def __repr__(self) -> str:
-        how = "from the cache" if self.cached else f"in {self.seconds:.2f} s, peak {_size(self.peak_bytes)}"
+        how = "from the cache" if self.cached else f"in {self.seconds:.2f} s, peak {size(self.peak_bytes)}"
         lines = [
-            f"<Engine of {self.model.name!r}: {_size(len(self.plan))}, {len(self.network)} layers parsed, "
+            f"<Engine of {self.model.name!r}: {size(len(self.plan))}, {len(self.network)} layers parsed, "
             f"{self.library} {self.version}, built {how}>",
             *(f"  profile {index}: {profile}" for index, profile in enumerate(self.profiles)),
         ]
         return "\n".join(lines)
-
-
-def _size(nbytes: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1000:
-            return f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.3g} GB"
 
 
 def build(
@@ -134,6 +128,7 @@ def build(
     timing_cache: str | Path | None = None,
     config: Mapping[str, Any] | None = None,
     cache: bool = True,
+    cache_limit: int | str | None = None,
     timeout: float = 3600.0,
     progress: bool = True,
     worker: Worker | None = None,
@@ -157,6 +152,8 @@ def build(
         config: further arguments of Polygraphy's ``CreateConfig`` that are plain data, for example
             ``{"builder_optimization_level": 3}``.
         cache: look in the cache first, and keep the engine there (see `workbench.tensorrt.cache`).
+        cache_limit: what the cache keeps at most, in bytes or as ``"20GB"``; engines that were used least recently make
+            room. None: by the environment variable ``WORKBENCH_ENGINE_CACHE``, else 10 GB.
         timeout: seconds after which a build is ended.
         progress: show a progress bar.
         worker: build in this worker (of ``Worker("tensorrt")``) instead of a new one.
@@ -168,7 +165,7 @@ def build(
     """
     model = model if isinstance(model, Model) else load(model)
     made = make(model, shapes, profiles, values)
-    settings = {
+    settings: dict[str, Any] = {
         "profiles": [dict(profile.shapes) for profile in made],
         "values": [dict(profile.values) for profile in made],
         "capabilities": [_capability(item) for item in compute_capabilities or ()],
@@ -187,19 +184,35 @@ def build(
         about = {"library": about["library"], "version": about["version"]}
         name = store.key({"model": model.fingerprint, "settings": settings, "where": where, **about})
         entry = store.Entry(name)
+        most = store.limit(cache_limit)
         with entry.locked() if cache else contextlib.nullcontext():
             found = entry.read() if cache else None
             if found is None:
                 to = {**settings, "timing_cache": None if timing_cache is None else str(timing_cache)}
                 found = _build(worker, model, to, progress)
                 if cache:
-                    entry.write(*found)
+                    label = {"model": model.name, **about, "where": ", ".join(where)}
+                    _keep(entry, found, label, most)
                 found[0]["cached"] = False
     data, plan = found
     log = Log(tuple((s, severity, message) for s, severity, message in data.pop("log")))
     return BuildResult(
         plan=plan, log=log, model=model, profiles=made, settings=settings, **about, **{"cached": True, **data}
     )
+
+
+def _keep(entry: store.Entry, found: tuple[dict[str, Any], bytes], label: dict[str, Any], most: int) -> None:
+    """Put an engine into the cache. That this cannot be is no reason to lose it."""
+    why = f"it is larger than the limit of {size(most)}; give cache_limit=, or set {store.VARIABLE}"
+    try:
+        kept = entry.write(*found, label, most)
+    except OSError as error:
+        kept, why = False, str(error)
+    if not kept and most:
+        warnings.warn(
+            f"the engine of {label['model']!r} is not kept in the cache {entry.path.parent}: {why}",
+            stacklevel=4,
+        )
 
 
 @contextlib.contextmanager

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..backends import Worker
+from ..edits.base import Edit
 from ..errors import EditError, NotInModelError
 from ..model import Model, load
 from .build import short, using
-from .rules import CHANGES_INPUTS, SEEN_BY_PARSER, SEEN_WITH_RTX, Finding, findings
+from .fixes import ExpandOperator
+from .rules import ON_REQUEST, SEEN_BY_PARSER, SEEN_WITH_RTX, Finding, findings
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_ADVICE = (
+    "no operators are known that mean the same and that TensorRT takes: put others in its place (replace_nodes), load "
+    "a plugin of its name, or leave this part to another runtime"
+)
+_EXPANDED = "the edit puts there what ONNX's standard defines it by: the same up to rounding"
 _ROUNDS = 60  # times that the parser is asked again, without what it refused the time before
 
 
@@ -48,14 +56,14 @@ class Check:
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row per finding: ``severity``, ``rule``, ``node``, ``op_type``, ``reason``, ``fix`` (as a line of Python,
-        ``""`` where there is none)."""
+        ``""`` where there is none), ``advice`` (why there is none, or what it changes, and what to do)."""
         import pandas as pd
 
-        columns = ["severity", "rule", "node", "op_type", "reason"]
+        columns = ["severity", "rule", "node", "op_type", "reason", "advice"]
         rows = [
             {name: getattr(f, name) for name in columns} | {"fix": str(f.edit or "")} for f in self.findings
         ]
-        return pd.DataFrame(rows, columns=[*columns, "fix"])
+        return pd.DataFrame(rows, columns=[*columns[:-1], "fix", "advice"])
 
     @cached_property
     def nodes(self) -> pd.DataFrame:
@@ -74,8 +82,8 @@ class Check:
         a branch of an If was taken (rule ``branches``), for inputs like those that the finding names.
 
         Args:
-            rules: only findings of these rules; None: of all but those that ask for other input data
-                (``int64_input``).
+            rules: only findings of these rules; None: of all but those whose edit asks for other data or changes
+                numbers (``int64_input``, ``float64``, ``layout``, ``half_quantized``).
 
         Raises:
             NotInModelError: a rule that found nothing.
@@ -86,7 +94,7 @@ class Check:
                 raise NotInModelError(
                     f"no finding of rule {rule!r}; there are {', '.join(sorted(known)) or 'none'}"
                 )
-        wanted = known - CHANGES_INPUTS if rules is None else set(rules)
+        wanted = known - ON_REQUEST if rules is None else set(rules)
         model = self.model
         todo = [finding for finding in self.findings if finding.rule in wanted and finding.edit is not None]
         for _ in range(_ROUNDS):
@@ -111,7 +119,7 @@ class Check:
             f"<Check of {self.model.name!r} with {self.library} {self.version}: {said or 'nothing found'}>"
         ]
         for finding in self.findings[:20]:
-            fix = f"; fix: {finding.edit}" if finding.edit is not None else ""
+            fix = f"; fix: {finding.edit}" if finding.edit is not None else f"; {finding.advice}"
             lines.append(f"  {finding.severity}: {finding.op_type} {finding.node!r}: {finding.reason}{fix}")
         if len(self.findings) > 20:
             lines.append(f"  and {len(self.findings) - 20} more: see .table")
@@ -177,8 +185,9 @@ def check(
     found = [f for f in known if f.rule not in SEEN_BY_PARSER or f.rule in asked.confirmed]
     named = {finding.node for finding in found if finding.severity == "error"}
     found += [
-        Finding("parser", "error", node, op_type, reason)
+        Finding("parser", "error", node, op_type, reason, edit, _EXPANDED if edit else _ADVICE)
         for node, op_type, reason in asked.others
+        for edit in [asked.expanded.get(node)]
         if node not in named
     ]
     found = [f if f in asked.applied else _offered(model, f) for f in found]
@@ -201,11 +210,14 @@ class _Asked:
         self.confirmed: set[str] = set()
         self.refused: dict[str, str] = {}
         self.others: list[tuple[str, str, str]] = []
+        # node -> the edit that expands it, None where what it stands for is refused, too
+        self.expanded: dict[str, Edit | None] = {}
         self.unchecked = ""
+        self.main = {node.name or "": node.op_type for node in model.ir.graph}
 
     def run(self) -> None:
         """Ask until the parser has nothing against what is left."""
-        scratch, main = self.model, {node.name or "": node.op_type for node in self.model.ir.graph}
+        scratch, main = self.model, self.main
         for _ in range(_ROUNDS):
             data = scratch.to_proto().SerializeToString()
             said = self.worker.call("support", phase="parse", label=self.model.name, model=data)
@@ -213,10 +225,13 @@ class _Asked:
                 return
             gone = []
             for error in said["errors"]:
-                node = self._name(scratch, error, main)
+                node = self._name(scratch, error)
                 finding = self.pending.get(node) or self._of_input(error)
                 if finding is not None:
                     self.confirmed.add(finding.rule)
+                elif node in self.expanded:
+                    self.expanded[node] = None
+                    gone.append(error["node"])
                 else:
                     self.others.append((node, main.get(node, error["op_type"]), said_of(error, node)))
                     gone.append(node)
@@ -228,13 +243,16 @@ class _Asked:
             scratch = after
         self.unchecked = f"the parser was asked {_ROUNDS} times; there may be more that it refuses"
 
-    def _name(self, scratch: Model, error: Mapping[str, Any], main: Mapping[str, str]) -> str:
+    def _name(self, scratch: Model, error: Mapping[str, Any]) -> str:
         """The node of the main graph that an error is about: it may be about one in a body."""
-        if error["node"] in main:
+        if error["node"] in self.main:
             return str(error["node"])
         from ..edits.bodies import nested
+        from ..edits.origins import of_node
 
         for node in scratch.ir.graph:
+            if node.name == error["node"]:
+                return next((name for name in of_node(node) if name in self.expanded), node.name or "")
             if any(inner.name == error["node"] for inner in nested(node)):
                 return node.name or ""
         return str(error["node"])
@@ -255,6 +273,12 @@ class _Asked:
             del self.pending[finding.node]
         for node in dict.fromkeys(gone):
             try:
+                if node in self.main and node not in self.expanded:
+                    edit = ExpandOperator(node)
+                    with contextlib.suppress(EditError):
+                        scratch = scratch.apply(edit)
+                        self.expanded[node] = edit
+                        continue
                 scratch = scratch.delete(node, how="cut")
             except (EditError, NotInModelError) as error:
                 self.unchecked = f"what follows node {node!r} was not shown to the parser: {error}"

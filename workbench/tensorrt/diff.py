@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError
-from ..profile.diff import groups
+from ..profile.diff import groups, noise_of
 from ..profile.join import AFTER, BEFORE
 from .layers import Layer
 from .work import COPIES, NOTHING
@@ -23,8 +23,6 @@ COLUMNS = (
     "layer", "op_type", "status", "ms_a", "ms_b", "delta_ms", "ratio", "changed", "precision_a", "precision_b",
     "tactic_a", "tactic_b", "layers_a", "layers_b", "nodes_a", "nodes_b", "aligned",
 )  # fmt: skip
-_TICK_MS = 0.001024  # trtexec's times are multiples of this
-_NOISE = 0.03
 _QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 Row = dict[str, Any]
 
@@ -44,8 +42,8 @@ def diff(a: Engine, b: Engine, *, align: str = "auto") -> pd.DataFrame:
 
     Returns:
         One row per group, index ``layer``, largest change first. ``status``: ``faster``, ``slower``, ``same``
-        (within 3 % and two ticks of the clock: the files tell no noise), ``appeared``, ``disappeared``,
-        ``no time``. ``changed``: texts such as ``precision FP32 -> FP16``,
+        (within the noise; where the files do not tell it, within 3 % and a tick of the clock for each layer),
+        ``appeared``, ``disappeared``, ``no time``. ``changed``: texts such as ``precision FP32 -> FP16``,
         ``writes FP32 NHWC -> FP16 NHWC8``, ``tactic``, ``fused: + Add``, ``copies 0 -> 2``. ``aligned``:
         ``origin``, ``structure``, ``name`` or ``''`` for what is alone. ``attrs``: ``align``, ``sum_ms`` and
         ``latency_ms`` of both.
@@ -68,7 +66,7 @@ def diff(a: Engine, b: Engine, *, align: str = "auto") -> pd.DataFrame:
     if align == "auto":
         align = "origin" if _agree(*sides) >= 0.5 else "structure"
     matched = _by_structure(sides) if align == "structure" else {}
-    rows = [_row(group, sides, matched, align) for group in groups(sides)]
+    rows = [_row(group, sides, (a, b), matched, align) for group in groups(sides)]
     rows.sort(key=lambda row: -(abs(row["delta_ms"]) if not math.isnan(row["delta_ms"]) else 0.0))
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).set_index("layer")
     frame.attrs = {"align": align, "sum_ms": (a.sum_ms, b.sum_ms), "latency_ms": (a.latency_ms, b.latency_ms)}
@@ -170,6 +168,7 @@ def _absorbed(sides: tuple[list[Row], list[Row]]) -> None:
 def _row(
     group: Sequence[tuple[int, int]],
     sides: tuple[list[Row], list[Row]],
+    engines: tuple[Engine, Engine],
     matched: Mapping[str, int],
     align: str,
 ) -> Row:
@@ -202,7 +201,7 @@ def _row(
     return {
         "layer": main["layer"],
         "op_type": main["op_type"],
-        "status": _status(parts, ms, delta),
+        "status": _status(parts, engines, delta),
         "delta_ms": delta,
         "ratio": ms[1] / ms[0] if both and ms[0] else math.nan,
         "changed": _changed(parts, mains) if parts[0] and parts[1] else (),
@@ -215,13 +214,12 @@ def _weight(row: Row) -> tuple[float, float]:
     return (0.0 if math.isnan(row["macs"]) else row["macs"], 0.0 if math.isnan(row["ms"]) else row["ms"])
 
 
-def _status(parts: Sequence[list[Row]], ms: Sequence[float], delta: float) -> str:
+def _status(parts: Sequence[list[Row]], engines: Sequence[Engine], delta: float) -> str:
     if not parts[0] or not parts[1]:
         return "disappeared" if parts[0] else "appeared"
     if math.isnan(delta):
         return "no time"
-    layers = len(parts[0]) + len(parts[1])
-    if abs(delta) <= max(_TICK_MS * layers, _NOISE * max(ms)):
+    if not abs(delta) > noise_of(parts, engines)[0]:
         return "same"
     return "faster" if delta < 0 else "slower"
 

@@ -20,9 +20,10 @@ from ..profile import Profile
 from . import asked, graph, layers, lint, records, store, text, times
 from .build import BuildResult
 from .build import build as build_plan
+from .gpus import gpu
 from .info import Facts, facts, siblings
 from .layers import Layer
-from .peaks import Gpu, gpu
+from .peaks import Gpu
 from .plan import PLANS, inspected
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class Engine(Profile):
             ``device``, ``inference``: whatever the files tell.
     """
 
+    assumed_noise = 0.03  # the files tell a median, not its spread
+    tick_ms = 0.001024  # trtexec's times are multiples of this
+
     def __init__(
         self,
         read: layers.Read,
@@ -73,7 +77,7 @@ class Engine(Profile):
         self.model: Model | None = load_model(model) if model is not None else None
         self.meta = {"runtime": "tensorrt", "version": "", **self._about.meta}
         self.built: BuildResult | None = None
-        self.noise = math.nan
+        self.noise = self._about.noise
         self.missing: list[str] = [
             *read.missing,
             *(measured.missing if measured else ()),

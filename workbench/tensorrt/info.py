@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..profile.layers import statistics
 from .layers import read_json, salvage
 
 
@@ -29,11 +30,13 @@ class Facts:
     Attributes:
         meta: ``gpu`` (its name), ``device``, ``build``, ``inference``: what was found.
         latency_ms, latency_p95_ms: median and 95th percentile of whole runs, NaN when not said.
+        noise: relative spread of whole runs; NaN where they are not told one by one.
     """
 
     meta: dict[str, Any] = field(default_factory=dict)
     latency_ms: float = math.nan
     latency_p95_ms: float = math.nan
+    noise: float = math.nan
     missing: list[str] = field(default_factory=list)
 
 
@@ -69,8 +72,9 @@ def facts(sources: Any) -> Facts:
         data, name, missing = read_json(source, "metadata", salvage)
         result.missing += missing
         if isinstance(data, list) and data and isinstance(data[0], Mapping) and "latencyMs" in data[0]:
-            runs = sorted(float(run["latencyMs"]) for run in data if "latencyMs" in run)
-            result.latency_ms, result.latency_p95_ms = runs[len(runs) // 2], runs[int(0.95 * (len(runs) - 1))]
+            runs = statistics([float(run["latencyMs"]) for run in data if "latencyMs" in run])
+            result.latency_ms, result.latency_p95_ms = runs["ms"], runs["p95_ms"]
+            result.noise = runs["noise"]
         elif isinstance(data, Mapping):
             _trex(data, result)
         else:

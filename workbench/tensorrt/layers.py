@@ -191,6 +191,10 @@ def read(source: Any) -> Read:
             )
         data = [data]
     raw = data["Layers"] if isinstance(data, Mapping) else data
+    if not isinstance(raw, list | tuple):
+        raise EngineError(
+            f"cannot read layers from {name}: got {type(raw).__name__}, expected an object with 'Layers', or a list"
+        )
     listed = data.get("Bindings") if isinstance(data, Mapping) else None
     bindings = tuple(map(str, listed)) if isinstance(listed, list) else ()
     if raw and all(isinstance(entry, Mapping) and ("timeMs" in entry or "count" in entry) for entry in raw):

@@ -16,7 +16,7 @@ from ..profile.layers import Notes
 from .layers import Layer, Tensor
 from .mapping import Names, Origin, absent, origins
 from .peaks import Gpu, judge
-from .times import Joined
+from .times import Joined, Time
 from .work import COPIES, NOTHING, text, work
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Records:
             name = _free(time.name, taken)
             ghost = Layer(name=name, written=time.name)
             origin = origins([ghost], names)[name]
-            row = self._row(ghost, origin, Joined({name: time.ms}, {name: "exact"}))
+            row = self._row(ghost, origin, Joined({name: time}, {name: "exact"}))
             reason = "the layer information has no layer of this name"
             self.rows.append({**row, "op_type": UNKNOWN, "joined": origin.how if origin.nodes else reason})
         total = sum(row["ms"] for row in self.rows if not math.isnan(row["ms"]))
@@ -78,7 +78,7 @@ class Records:
 
     def _row(self, layer: Layer, origin: Origin, times: Joined) -> dict[str, Any]:
         does = work(layer)
-        ms = times.ms.get(layer.name, math.nan)
+        time = times.times.get(layer.name, Time(layer.name, math.nan))
         macs = does.macs
         if macs is None and origin.nodes and origin.how not in (BEFORE, AFTER):
             macs = _sum([self.costs[name].macs if name in self.costs else None for name in origin.nodes])
@@ -87,7 +87,7 @@ class Records:
             "layer": layer.name,
             "op_type": does.kind,
             "nodes": origin.nodes,
-            "ms": ms,
+            "ms": time.ms,
             "precision": does.precision,
             "math": does.math,
             "macs": macs,
@@ -107,8 +107,8 @@ class Records:
             "stream": layer.stream,
             "joined": origin.how,
             "timed": times.how.get(layer.name, ""),
-            "p95_ms": math.nan,  # the files tell one number for each layer
-            "noise": math.nan,
+            "p95_ms": time.p95_ms,
+            "noise": time.noise,
             "calls": 1,
             "inner_calls": 0,
             "int8": does.math in ("INT8", "UINT8"),

@@ -18,6 +18,7 @@ import numpy as np
 from ..backends import Worker
 from ..errors import EngineError, InputError, ProfileError
 from ..inputs import feeds
+from ..profile.layers import statistics
 from . import times
 from .build import BuildResult, using
 from .engine import Engine
@@ -125,19 +126,14 @@ class Runs:
     def engine(self, index: int = 0) -> Engine:
         """The engine with the times of one measurement, joined to its layers and to ONNX nodes."""
         m = self.measurements[index]
-        total = m.sum_ms or 1.0
-        entries: list[dict[str, Any]] = [{"count": len(m.ms)}]
-        for (name, _), values in m.layers.items():
-            median = float(np.median(values))
-            entries.append(
-                {"name": name, "timeMs": float(np.sum(values)), "averageMs": float(np.mean(values)),
-                 "medianMs": median, "percentage": 100 * median / total}
-            )  # fmt: skip
+        entries = [times.Time(name, **statistics(values)) for (name, _), values in m.layers.items()]
+        whole = statistics(m.ms)
         about = replace(
             self.source._about,
-            latency_ms=float(np.median(m.ms)), latency_p95_ms=float(np.percentile(m.ms, 95)),
+            latency_ms=whole["ms"], latency_p95_ms=whole["p95_ms"],
+            noise=max(whole["noise"], statistics(m.recorded_ms)["noise"]),
         )  # fmt: skip
-        return self.source._again(measured=times.read(entries), about=about)
+        return self.source._again(measured=times.Times(entries, len(m.ms), "median"), about=about)
 
     def __repr__(self) -> str:
         lines = [f"<Runs of {self.source.model_name!r}: {len(self.measurements)} measured>"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -14,10 +15,13 @@ from .layers import Layer, read_json, salvage
 
 @dataclass(frozen=True)
 class Time:
-    """One entry of a profile: ms of one run (median if it is there, else the average)."""
+    """One entry of a profile: ms of one run (median if it is there, else the average); where each run was recorded, the
+    95th percentile and the relative noise, too (NaN: not known)."""
 
     name: str
     ms: float
+    p95_ms: float = math.nan
+    noise: float = math.nan
 
 
 @dataclass
@@ -40,13 +44,13 @@ class Joined:
     """Which layer took how long.
 
     Attributes:
-        ms: layer name -> ms.
+        times: layer name -> its time.
         how: layer name -> ``exact``, ``renamed`` (the names differ in separators only), ``in order`` (several
             layers of this name, as many times), or why it has no time.
         left: times that belong to no layer.
     """
 
-    ms: dict[str, float] = field(default_factory=dict)
+    times: dict[str, Time] = field(default_factory=dict)
     how: dict[str, str] = field(default_factory=dict)
     left: list[Time] = field(default_factory=list)
 
@@ -127,7 +131,7 @@ def join(layers: Iterable[Layer], times: Iterable[Time]) -> Joined:
         open_layers: dict[str, list[Layer]] = defaultdict(list)
         open_times: dict[str, list[Time]] = defaultdict(list)
         for layer in layers:
-            if layer.name not in result.ms:
+            if layer.name not in result.times:
                 open_layers[of_layer(layer)].append(layer)
         for time in times:
             open_times[of_time(time)].append(time)
@@ -143,7 +147,7 @@ def join(layers: Iterable[Layer], times: Iterable[Time]) -> Joined:
                 open_times[name] = found
                 continue
             for layer, time in zip(group, found, strict=True):
-                result.ms[layer.name] = time.ms
+                result.times[layer.name] = time
                 result.how[layer.name] = how if len(group) == 1 else "in order"
         times = [time for group in open_times.values() for time in group]
     for layer in layers:

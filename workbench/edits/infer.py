@@ -11,6 +11,7 @@ import onnx_ir as ir
 from ..errors import EditError
 from ..model import proto
 from ..model.info import from_type
+from .bodies import nested
 
 if TYPE_CHECKING:
     from .draft import Draft
@@ -61,15 +62,27 @@ def infer_call(
     """What a call of a model-local function gives: the inference of a model with that node alone."""
     model = onnx.ModelProto(ir_version=draft.model.ir_version)
     model.opset_import.extend(onnx.helper.make_opsetid(*item) for item in draft.model.opset_imports.items())
-    model.functions.extend(
-        ir.serde.serialize_function(function) for function in draft.model.functions.values()
-    )
+    model.functions.extend(map(ir.serde.serialize_function, _called(draft, (node.domain, node.op_type, node.overload))))
     model.graph.name = "call"
     model.graph.node.append(node)
     model.graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
     found = strictly(model.SerializeToString())
     return {info.name: info.type for info in found.graph.output if info.type.WhichOneof("value")}
+
+
+def _called(draft: Draft, key: ir.OperatorIdentifier) -> list[ir.Function]:
+    """A model-local function, and those that it calls at any depth."""
+    functions, found = draft.model.functions, {key: draft.model.functions[key]}
+    waiting = [found[key]]
+    while waiting:
+        body = waiting.pop().graph
+        for node in (inner for outer in body for inner in (outer, *nested(outer))):
+            called = (node.domain, node.op_type, node.overload)
+            if called in functions and called not in found:
+                found[called] = functions[called]
+                waiting.append(functions[called])
+    return list(found.values())
 
 
 def misfit(node: ir.Node, inputs: Any, error: Exception) -> EditError:

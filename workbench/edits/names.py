@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ..errors import EditError, NotInModelError
 from ..model import scopes
 from .bodies import bodies
+from .order import Order
 
 
 class Names:
@@ -27,6 +28,7 @@ class Names:
         self.nodes: dict[str, ir.Node] = {}
         self.values: dict[ir.Graph, dict[str, ir.Value]] = {}
         self.owners: dict[ir.Graph, tuple[ir.Node, str]] = {}
+        self._orders: dict[ir.Graph, Order] = {}
         self._enter_graph(model.graph)
         for function in model.functions.values():
             self._enter_graph(function.graph)
@@ -95,6 +97,12 @@ class Names:
         graph = node.graph
         assert graph is not None
         return graph if isinstance(graph, ir.Graph) else graph.graph
+
+    def order(self, graph: ir.Graph) -> Order:
+        """The order of the nodes of a graph."""
+        if graph not in self._orders:
+            self._orders[graph] = Order(graph)
+        return self._orders[graph]
 
     def around(self, graph: ir.Graph) -> list[ir.Graph]:
         """A graph and those around it, inmost first."""
@@ -173,6 +181,7 @@ class Names:
         for inner in graph:
             self._leave(inner)
         del self.values[graph]
+        self._orders.pop(graph, None)
 
     def _leave(self, node: ir.Node) -> None:
         for _, graph in bodies(node):

@@ -227,12 +227,11 @@ class Types:
         draft = self.draft
         queue: list[tuple[Any, int, ir.Node]] = []
         waiting: set[ir.Node] = set()
-        places: dict[ir.Graph, dict[ir.Node, int]] = {}
 
         def push(node: ir.Node) -> None:
             if node not in waiting and node.name in draft.nodes:
                 waiting.add(node)
-                heapq.heappush(queue, (self._place(node, places), id(node), node))
+                heapq.heappush(queue, (self._place(node), id(node), node))
 
         for node in nodes:
             push(node)
@@ -267,14 +266,12 @@ class Types:
         if value.is_graph_output() and graph in self.draft.owners:
             push(self.draft.owners[graph][0])
 
-    def _place(self, node: ir.Node, places: dict[ir.Graph, dict[ir.Node, int]]) -> tuple[int, ...]:
+    def _place(self, node: ir.Node) -> tuple[int, ...]:
         """A key that sorts nodes in the order in which they run, bodies before the node that holds them."""
         key: tuple[int, ...] = (1 << 60,)
         while True:
             graph = self.draft.graph_of(node)
-            if graph not in places:
-                places[graph] = {other: index for index, other in enumerate(graph)}
-            key = (places[graph][node], *key)
+            key = (self.draft.order(graph)[node], *key)
             if graph not in self.draft.owners:
                 return key
             node, attribute = self.draft.owners[graph]

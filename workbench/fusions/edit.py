@@ -77,8 +77,8 @@ def sweep(draft: Draft, rule: Rule) -> list[Done]:
         for node in list(graph):
             if node.graph is None or (kinds and node.op_type not in kinds):
                 continue
-            found = rule.find(draft, node)
-            if isinstance(found, Site):
+            found = rule.site(draft, node)
+            if found is not None:
                 done.append(_apply(draft, rule, found))
     return done
 

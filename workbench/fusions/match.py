@@ -186,17 +186,21 @@ class _Search:
         operation, index = (term.operation, term.index) if isinstance(term, Output) else (term, 0)
         if term in self.bound:
             return self.solve(rest) if self.bound[term] is value else self._fail("another tensor is read")
-        before = (dict(self.bound), dict(self.nodes))
         node = value.producer() if value is not None else None
         reason = self._fits(operation, index, value, node)
         if not reason:
             assert node is not None
+            other_output = operation in self.nodes
             self.bound[term] = value
             self.nodes[operation] = node
+            ahead, behind = operation.order
             for inputs in self._orders(operation, node):
-                if self.solve(_ahead(operation, inputs) + rest + _behind(operation, inputs)):
+                first = [(operation.inputs[i], inputs[i]) for i in ahead]
+                if self.solve([*first, *rest, *((operation.inputs[i], inputs[i]) for i in behind)]):
                     return True
-            self.bound, self.nodes = dict(before[0]), dict(before[1])
+            del self.bound[term]
+            if not other_output:
+                del self.nodes[operation]
         if operation.optional:
             return self.solve([(operation.inputs[0], value), *rest])
         return bool(reason) and self._fail(
@@ -242,25 +246,13 @@ class _Search:
     def _fail(self, reason: str, node: ir.Node | None = None, *, telling: bool = True) -> bool:
         """Note a failure if it is the deepest one; of two as deep, one that does not come from a wrong order of
         operands alone."""
+        if len(self.nodes) < self.found.matched:
+            return False
         count = sum(not operation.optional for operation in self.nodes)
         if (count, telling) > (self.found.matched, self.found.telling) or not self.found.reason:
             self.found.matched, self.found.reason, self.found.node = count, reason, node
             self.found.passed, self.found.telling = tuple(self.nodes.values()), telling
         return False
-
-
-def _ahead(operation: Operation, inputs: list[Any]) -> list[Any]:
-    """Operations come first: what they find decides the order of the others."""
-    pairs = zip(operation.inputs, inputs, strict=False)
-    return [p for p in pairs if isinstance(p[0], Operation | Output)]
-
-
-def _behind(operation: Operation, inputs: list[Any]) -> list[Any]:
-    """Numbers come last: a chain with one wrong constant is a near miss, and is to be found as one."""
-    pairs = list(zip(operation.inputs, inputs, strict=False))
-    return [p for p in pairs if p[0] is None or isinstance(p[0], Variable)] + [
-        p for p in pairs if isinstance(p[0], Number)
-    ]
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:

@@ -13,11 +13,11 @@ from ..edits.history import version_of
 from ..errors import EditError, ModelError
 from ..model import Model
 from ..model.check import check_model
-from ..model.costs import UNKNOWN
 from .catalog import BY_NAME, RULES, named
 from .edit import Done
 from .report import Fused, FusionReport, Refused
 from .rule import Miss, Rule, Site
+from .savings import Savings
 
 ROUNDS = 4
 """Times that all rules run, each on what the ones before have left, until none finds anything."""
@@ -77,6 +77,7 @@ def fuse(
                         nothing[rule] = given
             if run.model is before:
                 break
+    run.check()
     run.report.refusals = [*run.failed, *refusals(run.model, chosen, functions)]
     made = run.model if run.model is not model else model.at(version_of(model))
     run.report.nodes_after = len(made.ir.graph)
@@ -101,25 +102,37 @@ class _Run:
     verifier: Any = None
 
     def __post_init__(self) -> None:
+        self.given = self.model
         self.rejected: set[tuple[str, str]] = set()
         self.failed: list[Refused] = []
-        self.sound = _sound(self.model)
+        self.steps: list[tuple[Rule, Model]] = []  # the model after each rule that found something
+        self.savings: Savings | None = None
 
     def rule(self, rule: Rule) -> None:
         """Apply a rule wherever it applies."""
         before = self.model
-        done = self._apply(rule)
-        if not done:
+        fused = self._apply(rule)
+        if not fused:
             return
-        if self.sound and not _sound(self.model):
-            self._broken(rule)
-        rows = [Fused(rule.name, item.anchor, item.before, item.after, item.outputs) for item in done]
-        fused = [_costed(before, self.model, row, self.shapes) for row in rows]
+        self.steps.append((rule, self.model))
         if self.verifier is not None:
+            self.check()
             fused = self._verify(rule, before, fused)
         self.report.fused += fused
 
-    def _apply(self, rule: Rule) -> list[Done]:
+    def check(self) -> None:
+        """Let onnx's checker look at the model, and name the rule that made what it does not take."""
+        if not self.steps or _sound(self.steps[-1][1]) or not _sound(self.given):
+            return
+        rule, model = next(item for item in self.steps if not _sound(item[1]))
+        try:
+            check_model(model._skeleton, f"what the rule {rule.name!r} made")
+        except ModelError as error:
+            raise EditError(
+                f"{error}; this is a bug of the rule: leave it out with rules=, and tell its author"
+            ) from error
+
+    def _apply(self, rule: Rule) -> list[Fused]:
         rejected = {node for name, node in self.rejected if name == rule.name}
         if rule.together and rejected:  # it was taken back as a whole
             return []
@@ -127,15 +140,22 @@ class _Run:
         groups = [sites] if rule.together and sites else [[site] for site in disjoint(sites)]
         # all edits before the first is applied: they name what matches hold, which is true of this graph
         edits = [(group, rule.edit([] if rule.together else group)) for group in groups]
-        done: list[Done] = []
+        if edits and self.savings is None:
+            self.savings = Savings(self.given, self.shapes)
+        found: list[Fused] = []
         for group, edit in edits:
             try:
                 self.model = self.model.apply(edit)
             except EditError as error:
                 self._refused(rule, group, error)
                 continue
-            done += edit.done  # type: ignore[attr-defined]
-        return done
+            found += [self._row(rule, done) for done in edit.done]  # type: ignore[attr-defined]
+        return found
+
+    def _row(self, rule: Rule, done: Done) -> Fused:
+        assert self.savings is not None
+        saved = self.savings.of(draft_of(self.model), done)
+        return Fused(rule.name, done.anchor, done.before, done.after, done.outputs, *saved)
 
     def _refused(self, rule: Rule, sites: list[Site], error: EditError) -> None:
         """What a rule found and the checks of an edit refused."""
@@ -143,14 +163,6 @@ class _Run:
         site = sites[0]
         miss = Miss(site.anchor, site.anchor, f"the edit was refused: {error}", 1, 1, tuple(site.nodes))
         self.failed.append(refused(rule, miss))
-
-    def _broken(self, rule: Rule) -> None:
-        try:
-            check_model(self.model._skeleton, f"what the rule {rule.name!r} made")
-        except ModelError as error:
-            raise EditError(
-                f"{error}; this is a bug of the rule: leave it out with rules=, and tell its author"
-            ) from error
 
     def _verify(self, rule: Rule, before: Model, fused: list[Fused]) -> list[Fused]:
         """Take back what exceeds the tolerance: sites by their own error; where only an output of the model exceeds
@@ -208,8 +220,8 @@ def _nodes(draft: Draft, rule: Rule) -> Iterator[ir.Node]:
 def find_all(model: Model, rule: Rule, functions: bool = True) -> list[Site]:
     """Every place of a model where a rule applies; places may overlap."""
     draft = draft_of(model)
-    found = [rule.find(draft, node, functions) for node in _nodes(draft, rule)]
-    return [item for item in found if isinstance(item, Site)]
+    found = (rule.site(draft, node, functions) for node in _nodes(draft, rule))
+    return [item for item in found if item is not None]
 
 
 def disjoint(sites: list[Site]) -> list[Site]:
@@ -220,7 +232,8 @@ def disjoint(sites: list[Site]) -> list[Site]:
         if not taken & set(site.nodes):
             taken.update(site.nodes)
             kept.append(site)
-    return [site for site in sites if site in kept]
+    order = {id(site): index for index, site in enumerate(sites)}
+    return sorted(kept, key=lambda site: order[id(site)])
 
 
 def refusals(model: Model, rules: Iterable[Rule], functions: bool = True) -> Iterator[Refused]:
@@ -280,34 +293,6 @@ def why_not(model: Model, rule: str | Rule, node: str) -> Refused:
             names,
         )
     return refused(found, answer)
-
-
-def _costed(before: Model, after: Model, item: Fused, shapes: Any) -> Fused:
-    """With the MACs and bytes that it saves, from the costs of both models."""
-    (one, _), (two, _) = before.walk(shapes), after.walk(shapes)
-    old = [one.nodes.get(name, UNKNOWN) for name in item.before]
-    new = [two.nodes.get(name, UNKNOWN) for name in item.after]
-    macs = _minus([cost.macs for cost in old], [cost.macs for cost in new])
-    moved = _minus([cost.bytes for cost in old], [_moved(after, two, name) for name in item.after])
-    return replace(item, macs_saved=macs, bytes_saved=moved)
-
-
-def _minus(old: list[int | None], new: list[int | None]) -> int | None:
-    if None in old or None in new:
-        return None
-    return sum(item or 0 for item in old) - sum(item or 0 for item in new)
-
-
-def _moved(model: Model, walk: Any, name: str) -> int | None:
-    """Bytes of a node; of a call only what it reads and makes, as one kernel would."""
-    cost = walk.nodes.get(name, UNKNOWN)
-    node = draft_of(model).nodes.get(name)
-    if node is None or (node.domain, node.op_type, node.overload) not in model.ir.functions:
-        return int(cost.bytes) if cost.bytes is not None else None
-    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
-    infos = [walk.tensors.get(draft_of(model).key(value)) for value in values]
-    sizes = [info.bytes if info is not None else None for info in infos]
-    return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def _bar(progress: bool, rules: int) -> Any:

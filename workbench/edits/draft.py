@@ -234,19 +234,18 @@ class Draft(Names):
         self.do(step, undo)
 
     def _insert(self, graph: ir.Graph, nodes: list[ir.Node], before: ir.Node | None) -> None:
+        order = self.order(graph)  # which reads the graph the first time
         if before is None:
             graph.extend(nodes)
         else:
             graph.insert_before(before, nodes)
-        self.order(graph).insert(nodes, before)
+        order.insert(nodes, before)
 
     def _remove(self, graph: ir.Graph, nodes: list[ir.Node]) -> None:
-        graph.remove(nodes)
         self.order(graph).remove(nodes)
+        graph.remove(nodes)
 
-    def _places(
-        self, graph: ir.Graph, nodes: Iterable[ir.Node]
-    ) -> list[tuple[ir.Node, ir.Node | None]]:
+    def _places(self, graph: ir.Graph, nodes: Iterable[ir.Node]) -> list[tuple[ir.Node, ir.Node | None]]:
         """(node, the one after it) for some nodes of a graph, in order."""
         order = self.order(graph)
         return [(node, order.after(node)) for node in sorted(set(nodes), key=order.__getitem__)]

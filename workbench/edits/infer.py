@@ -62,7 +62,9 @@ def infer_call(
     """What a call of a model-local function gives: the inference of a model with that node alone."""
     model = onnx.ModelProto(ir_version=draft.model.ir_version)
     model.opset_import.extend(onnx.helper.make_opsetid(*item) for item in draft.model.opset_imports.items())
-    model.functions.extend(map(ir.serde.serialize_function, _called(draft, (node.domain, node.op_type, node.overload))))
+    model.functions.extend(
+        map(ir.serde.serialize_function, _called(draft, (node.domain, node.op_type, node.overload)))
+    )
     model.graph.name = "call"
     model.graph.node.append(node)
     model.graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items())

@@ -42,8 +42,9 @@ class Order:
     def insert(self, nodes: list[ir.Node], before: ir.Node | None) -> None:
         """Nodes were put before another one, or at the end (None)."""
         at = len(self._nodes) if before is None else self._at(before)
-        low = self._numbers[at - 1] if at else -_GAP * (len(nodes) + 1)
-        high = low + _GAP * (len(nodes) + 1) if before is None else self._numbers[at]
+        room = _GAP * (len(nodes) + 1)
+        high = self._numbers[at] if before is not None else self._numbers[-1] + room if at else 0
+        low = self._numbers[at - 1] if at else high - room
         step = (high - low) // (len(nodes) + 1)
         self._nodes[at:at] = nodes
         if not step:

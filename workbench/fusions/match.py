@@ -19,6 +19,7 @@ from ..edits.schema import schema_of
 from ..edits.weights import data
 from ..model.info import from_type
 from .pattern import COMMUTATIVE, Number, Operation, Output, Pattern, Variable
+from .types import type_of
 
 STEPS = 4000
 """Goals tried for one attempt; the largest pattern needs some hundred."""
@@ -62,12 +63,12 @@ class Match:
 
     def shape(self, value: ir.Value) -> tuple[Any, ...] | None:
         """The shape of a tensor as far as it is known."""
-        kind = self.draft.types.of(value)
+        kind = type_of(self.draft, value)
         return None if kind is None else from_type(kind)[1]
 
     def dtype(self, value: ir.Value) -> str:
         """The dtype of a tensor, '' where it is not known."""
-        kind = self.draft.types.of(value)
+        kind = type_of(self.draft, value)
         return "" if kind is None else from_type(kind)[0]
 
 

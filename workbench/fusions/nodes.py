@@ -17,6 +17,7 @@ from ..errors import EditError
 from . import rewrite
 from .edit import Done, allow_weights
 from .match import Refusal, is_constant
+from .types import forget
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class ReplaceNodes(Edit):
         object.__setattr__(self, "done", [])
 
     def change(self, draft: Draft) -> None:
+        forget(draft)
         nodes = self._nodes(draft)
         inputs = [draft.value(key) for key in self.inputs] or boundary(nodes)
         outputs = [draft.value(key) for key in self.outputs] or results(nodes)

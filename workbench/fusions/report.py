@@ -73,7 +73,7 @@ class FusionReport:
         model: name of the model.
         fused: what was applied, and what was taken back.
         refusals: near misses in the fused model.
-        nodes_before, nodes_after: of the main graph.
+        nodes_before, nodes_after: of the model, bodies and functions included; a call of what a fusion made is one.
         tolerance: what errors were held against, None without verification.
     """
 

@@ -223,6 +223,9 @@ class PatternRule(Rule):
                 raise Refusal("it is in another graph than the node that reads it", node)
             if any(bodies(node)):
                 raise Refusal("it has bodies", node)
+            given = [item.name for item in node.attributes.values() if item.is_ref()]
+            if given:
+                raise Refusal(f"its attribute {given[0]!r} is given by each call of the function", node)
             if node in ends:
                 continue
             for value in node.outputs:

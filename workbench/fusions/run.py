@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from ..edits.changes import draft_of
 from ..edits.draft import Draft
 from ..edits.history import version_of
 from ..errors import EditError, ModelError
 from ..model import Model
 from ..model.check import check_model
 from .catalog import BY_NAME, RULES, named
-from .edit import Done
+from .edit import fusible
 from .report import Fused, FusionReport, Refused
 from .rule import Miss, Rule, Site
 from .savings import Savings
+from .types import forget
+
+if TYPE_CHECKING:
+    from .verify import Verifier
 
 ROUNDS = 4
 """Times that all rules run, each on what the ones before have left, until none finds anything."""
@@ -58,31 +64,28 @@ def fuse(
         InputError, BackendError: verification cannot run.
     """
     chosen = resolve(rules)
-    run = _Run(model, FusionReport(model.name, nodes_before=len(model.ir.graph)), functions, shapes)
-    if verify is not None and verify is not False:
-        from .verify import Verifier
-
-        run.verifier = Verifier(None if verify is True else verify, tolerance, shapes)
-        run.report.tolerance = tolerance if isinstance(tolerance, float | int) else None
-    nothing: dict[Rule, Model] = {}  # rule -> the model in which it found nothing
+    report = FusionReport(model.name, nodes_before=_count(model))
+    report.tolerance = tolerance if isinstance(tolerance, float | int) else None
+    run = _Run(model, report, chosen, functions, shapes)
     with _bar(progress, len(chosen)) as tick:
-        for _ in range(ROUNDS):
-            before = run.model
-            for rule in chosen:
-                tick(rule.name)
-                if nothing.get(rule) is not run.model:
-                    given = run.model
-                    run.rule(rule)
-                    if run.model is given:
-                        nothing[rule] = given
-            if run.model is before:
-                break
-    run.check()
-    run.report.refusals = [*run.failed, *refusals(run.model, chosen, functions)]
+        if verify is None or verify is False:
+            report.tolerance = None
+            run.all(tick)
+        else:
+            from .verify import Verifier
+
+            with Verifier(model, None if verify is True else verify, tolerance, shapes) as verifier:
+                run.verified(verifier, tick)
+    report.fused = run.fused + run.back
+    report.refusals = [*run.failed, *refusals(run.model, chosen, functions)]
     made = run.model if run.model is not model else model.at(version_of(model))
-    run.report.nodes_after = len(made.ir.graph)
-    made.__dict__["report"] = run.report
+    report.nodes_after = _count(made)
+    made.__dict__["report"] = report
     return made
+
+
+def _count(model: Model) -> int:
+    return sum(map(len, fusible(draft_of(model))))
 
 
 def resolve(rules: Iterable[str | Rule] | str | None) -> tuple[Rule, ...]:
@@ -95,36 +98,86 @@ def resolve(rules: Iterable[str | Rule] | str | None) -> tuple[Rule, ...]:
 
 @dataclass
 class _Run:
-    model: Model
+    given: Model
     report: FusionReport
+    rules: tuple[Rule, ...]
     functions: bool
     shapes: Any = None
-    verifier: Any = None
 
     def __post_init__(self) -> None:
-        self.given = self.model
         self.rejected: set[tuple[str, str]] = set()
         self.failed: list[Refused] = []
-        self.steps: list[tuple[Rule, Model]] = []  # the model after each rule that found something
+        self.back: list[Fused] = []
+        self.verifier: Any = None
+        self._start()
+
+    def _start(self) -> None:
+        self.model = self.given
+        self.fused: list[Fused] = []
+        self.numbers: list[int | None] = []  # of the fusions, for the verifier
+        self.edits: list[tuple[Rule, Model, int]] = []  # the model after each, and how many are fused then
         self.savings: Savings | None = None
 
-    def rule(self, rule: Rule) -> None:
-        """Apply a rule wherever it applies."""
-        before = self.model
-        fused = self._apply(rule)
-        if not fused:
-            return
-        self.steps.append((rule, self.model))
-        if self.verifier is not None:
-            self.check()
-            fused = self._verify(rule, before, fused)
-        self.report.fused += fused
+    def all(self, tick: Callable[[str], None]) -> None:
+        """Apply all rules wherever they apply, until none finds anything."""
+        nothing: dict[Rule, Model] = {}  # rule -> the model in which it found nothing
+        for _ in range(ROUNDS):
+            before = self.model
+            for rule in self.rules:
+                tick(rule.name)
+                if nothing.get(rule) is not self.model:
+                    given = self.model
+                    self._rule(rule)
+                    if self.model is given:
+                        nothing[rule] = given
+            if self.model is before:
+                break
+        self._check()
 
-    def check(self) -> None:
+    def verified(self, verifier: Verifier, tick: Callable[[str], None]) -> None:
+        """Apply all rules, take back what exceeds the tolerance, and apply them again without that, until all fits.
+
+        A fusion that exceeds it by what it adds itself is taken back; where only an output of the model exceeds it, the
+        fusion with which it first does.
+        """
+        self.verifier = verifier
+        while True:
+            self._start()
+            verifier.start()
+            self.all(tick)
+            if not self.edits:
+                return
+            self.fused, beyond, fits = verifier.judge(self.model, self.fused, self.numbers)
+            if not beyond and fits:
+                return
+            ends = [0, *(count for _, _, count in self.edits)]
+            spans = [range(*pair) for pair in pairwise(ends)]
+            if beyond:
+                bad = [index for index, span in enumerate(spans) if not beyond.isdisjoint(span)]
+            else:
+                bad = [self._first(verifier)]
+            for index in bad:
+                rule = self.edits[index][0]
+                for place in spans[index]:
+                    self.rejected.add((rule.name, self.fused[place].node))
+                    self.back.append(replace(self.fused[place], status="taken back"))
+
+    def _first(self, verifier: Verifier) -> int:
+        """The first edit after which an output exceeds the tolerance."""
+        low, high = 0, len(self.edits) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if verifier.fits(self.edits[middle][1]):
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _check(self) -> None:
         """Let onnx's checker look at the model, and name the rule that made what it does not take."""
-        if not self.steps or _sound(self.steps[-1][1]) or not _sound(self.given):
+        if not self.edits or _sound(self.model) or not _sound(self.given):
             return
-        rule, model = next(item for item in self.steps if not _sound(item[1]))
+        rule, model = next((rule, model) for rule, model, _ in self.edits if not _sound(model))
         try:
             check_model(model._skeleton, f"what the rule {rule.name!r} made")
         except ModelError as error:
@@ -132,30 +185,34 @@ class _Run:
                 f"{error}; this is a bug of the rule: leave it out with rules=, and tell its author"
             ) from error
 
-    def _apply(self, rule: Rule) -> list[Fused]:
+    def _rule(self, rule: Rule) -> None:
+        """Apply a rule wherever it applies."""
         rejected = {node for name, node in self.rejected if name == rule.name}
         if rule.together and rejected:  # it was taken back as a whole
-            return []
+            return
         sites = [site for site in find_all(self.model, rule, self.functions) if _name(site) not in rejected]
         groups = [sites] if rule.together and sites else [[site] for site in disjoint(sites)]
         # all edits before the first is applied: they name what matches hold, which is true of this graph
         edits = [(group, rule.edit([] if rule.together else group)) for group in groups]
-        if edits and self.savings is None:
-            self.savings = Savings(self.given, self.shapes)
-        found: list[Fused] = []
         for group, edit in edits:
-            try:
-                self.model = self.model.apply(edit)
-            except EditError as error:
-                self._refused(rule, group, error)
-                continue
-            found += [self._row(rule, done) for done in edit.done]  # type: ignore[attr-defined]
-        return found
+            self._edit(rule, group, edit)
 
-    def _row(self, rule: Rule, done: Done) -> Fused:
-        assert self.savings is not None
-        saved = self.savings.of(draft_of(self.model), done)
-        return Fused(rule.name, done.anchor, done.before, done.after, done.outputs, *saved)
+    def _edit(self, rule: Rule, sites: list[Site], edit: Any) -> None:
+        if self.savings is None:
+            self.savings = Savings(self.given, self.shapes)
+        judged = self.verifier is not None and not rule.exact
+        before = self.verifier.before(draft_of(self.model), sites) if judged else {}
+        try:
+            self.model = self.model.apply(edit)
+        except EditError as error:
+            self._refused(rule, sites, error)
+            return
+        draft = draft_of(self.model)
+        for done in edit.done:
+            saved = self.savings.of(draft, done)
+            self.fused.append(Fused(rule.name, done.anchor, done.before, done.after, done.outputs, *saved))
+            self.numbers.append(self.verifier.after(draft, done, before) if judged else None)
+        self.edits.append((rule, self.model, len(self.fused)))
 
     def _refused(self, rule: Rule, sites: list[Site], error: EditError) -> None:
         """What a rule found and the checks of an edit refused."""
@@ -163,29 +220,6 @@ class _Run:
         site = sites[0]
         miss = Miss(site.anchor, site.anchor, f"the edit was refused: {error}", 1, 1, tuple(site.nodes))
         self.failed.append(refused(rule, miss))
-
-    def _verify(self, rule: Rule, before: Model, fused: list[Fused]) -> list[Fused]:
-        """Take back what exceeds the tolerance: sites by their own error; where only an output of the model exceeds
-        it, the worse half of the sites, until none does."""
-        back: list[Fused] = []
-        while True:
-            errors, beyond, reaches = self.verifier.judge(before, self.model, fused)
-            fused = [replace(item, error=errors.get(item.node)) for item in fused]
-            if not beyond and not reaches:
-                return fused + back
-            worst = sorted(fused, key=lambda item: item.error or 0.0, reverse=True)
-            bad = beyond or {item.node for item in worst[: (len(worst) + 1) // 2]}
-            if rule.together:
-                bad = {item.node for item in fused}
-            self.rejected.update((rule.name, node) for node in bad)
-            back += [replace(item, status="taken back") for item in fused if item.node in bad]
-            fused = [item for item in fused if item.node not in bad]
-            self.model = before
-            for item in fused:
-                site = next(s for s in find_all(self.model, rule, self.functions) if _name(s) == item.node)
-                self.model = self.model.apply(rule.edit([site]))
-            if not fused:
-                return back
 
 
 def _sound(model: Model) -> bool:
@@ -201,25 +235,16 @@ def _name(site: Site) -> str:
     return site.anchor.name or ""
 
 
-def draft_of(model: Model) -> Draft:
-    """The graph of a model with its index and types, at the version of the model."""
-    version = version_of(model)
-    version.graph()
-    draft = version.line.draft
-    draft.types.know()
-    return draft
-
-
 def _nodes(draft: Draft, rule: Rule) -> Iterator[ir.Node]:
     kinds = rule.anchors()
-    for graph in list(draft.values):
-        if not draft.is_function(graph):
-            yield from (node for node in list(graph) if not kinds or node.op_type in kinds)
+    for graph in fusible(draft):
+        yield from (node for node in list(graph) if not kinds or node.op_type in kinds)
 
 
 def find_all(model: Model, rule: Rule, functions: bool = True) -> list[Site]:
     """Every place of a model where a rule applies; places may overlap."""
     draft = draft_of(model)
+    forget(draft)
     found = (rule.site(draft, node, functions) for node in _nodes(draft, rule))
     return [item for item in found if item is not None]
 
@@ -239,6 +264,7 @@ def disjoint(sites: list[Site]) -> list[Site]:
 def refusals(model: Model, rules: Iterable[Rule], functions: bool = True) -> Iterator[Refused]:
     """The near misses of rules in a model, one per rule and anchor."""
     draft = draft_of(model)
+    forget(draft)
     for rule in rules:
         for node in _nodes(draft, rule):
             found = rule.find(draft, node, functions)
@@ -275,6 +301,7 @@ def why_not(model: Model, rule: str | Rule, node: str) -> Refused:
     """
     found = named(rule) if isinstance(rule, str) else rule
     draft = draft_of(model)
+    forget(draft)
     item = draft.node(node)
     answer = found.closest(draft, item)
     if answer is None:

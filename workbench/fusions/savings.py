@@ -17,6 +17,7 @@ from ..model import Model, assume
 from ..model.costs import UNKNOWN, NodeCost
 from ..model.walk import Walk
 from .edit import Done
+from .types import type_of
 
 
 class Savings:
@@ -56,7 +57,7 @@ class Savings:
             for value in node.inputs
             if value is not None
             and self.walk.known(path, value.name or "") is None
-            and (kind := draft.types.of(value)) is not None
+            and (kind := type_of(draft, value)) is not None
         }
         return self.walk.further(path, write_node(node), weights)
 

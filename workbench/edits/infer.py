@@ -57,33 +57,50 @@ def strictly(encoded: bytes) -> onnx.ModelProto:
 
 
 def infer_call(
-    draft: Draft, node: onnx.NodeProto, types: dict[str, onnx.TypeProto]
+    draft: Draft,
+    node: onnx.NodeProto,
+    types: dict[str, onnx.TypeProto],
+    known: dict[Any, list[onnx.TypeProto]],
 ) -> dict[str, onnx.TypeProto]:
-    """What a call of a model-local function gives: the inference of a model with that node alone."""
+    """What a call of a model-local function gives: the inference of a model with that node alone.
+
+    Args:
+        known: what calls gave, for as long as no function changes; filled here.
+    """
+    given = [types[name].SerializeToString() if name else b"" for name in node.input]
+    attributes = [attribute.SerializeToString() for attribute in node.attribute]
+    key = node.domain, node.op_type, node.overload, tuple(given), tuple(attributes), len(node.output)
+    if key not in known:
+        known[key] = _infer_call(draft, node, types)
+    pairs = zip(node.output, known[key], strict=True)
+    return {name: kind for name, kind in pairs if name and kind.WhichOneof("value")}
+
+
+def _infer_call(draft: Draft, node: onnx.NodeProto, types: dict[str, onnx.TypeProto]) -> list[onnx.TypeProto]:
     model = onnx.ModelProto(ir_version=draft.model.ir_version)
     model.opset_import.extend(onnx.helper.make_opsetid(*item) for item in draft.model.opset_imports.items())
     model.functions.extend(
-        map(ir.serde.serialize_function, _called(draft, (node.domain, node.op_type, node.overload)))
+        map(ir.serde.serialize_function, called(draft, (node.domain, node.op_type, node.overload)))
     )
     model.graph.name = "call"
     model.graph.node.append(node)
     model.graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
-    found = strictly(model.SerializeToString())
-    return {info.name: info.type for info in found.graph.output if info.type.WhichOneof("value")}
+    found = {info.name: info.type for info in strictly(model.SerializeToString()).graph.output}
+    return [found.get(name, onnx.TypeProto()) for name in node.output]
 
 
-def _called(draft: Draft, key: ir.OperatorIdentifier) -> list[ir.Function]:
-    """A model-local function, and those that it calls at any depth."""
+def called(draft: Draft, key: ir.OperatorIdentifier) -> list[ir.Function]:
+    """A model-local function, then those that it calls at any depth."""
     functions, found = draft.model.functions, {key: draft.model.functions[key]}
     waiting = [found[key]]
     while waiting:
         body = waiting.pop().graph
         for node in (inner for outer in body for inner in (outer, *nested(outer))):
-            called = (node.domain, node.op_type, node.overload)
-            if called in functions and called not in found:
-                found[called] = functions[called]
-                waiting.append(functions[called])
+            other = (node.domain, node.op_type, node.overload)
+            if other in functions and other not in found:
+                found[other] = functions[other]
+                waiting.append(functions[other])
     return list(found.values())
 
 

@@ -114,7 +114,9 @@ def test_the_width_of_a_rotary_embedding_may_be_that_of_its_cosines():
     ports = "float[2,3,5,d] x, float[2,1,5,4] cos, float[2,1,5,4] sin"
     made = wb.load(build(_HALVES + _TURN, ports, **_HALF)).fuse(["rotary"], progress=False)
     assert operators(made) == ["RotaryHalf"]
-    odd = wb.load(build(_HALVES + _TURN, ports.replace("5,4", "5,e"), **_HALF)).fuse(["rotary"], progress=False)
+    odd = wb.load(build(_HALVES + _TURN, ports.replace("5,4", "5,e"), **_HALF)).fuse(
+        ["rotary"], progress=False
+    )
     (refused,) = odd.report.refusals
     assert refused.reason == "the last dim of 'x' is not known to be even: its shape is (2, 3, 5, 'd')"
 

@@ -73,7 +73,10 @@ def test_a_chain_in_a_function_is_fused_once_for_all_calls():
 
 def test_types_of_a_function_are_what_its_calls_have_in_common():
     """A MatMul and an Add become a Gemm only where all calls pass matrices."""
-    add = '<domain: "pkg", opset_import: ["" : 17]> dense (x, w) => (y) { m = MatMul(x, w) one = Constant<value = float {1}>() y = Add(m, one) }'
+    add = (
+        '<domain: "pkg", opset_import: ["" : 17]> dense (x, w) => (y) '
+        "{ m = MatMul(x, w) one = Constant<value = float {1}>() y = Add(m, one) }"
+    )
     made = fused(model("a = pkg.dense(x, w) y = pkg.dense(a, w)", add), ["matmul_add"])
     assert "Gemm" in inside(made, "dense")
     proto = model(

@@ -13,6 +13,7 @@ from ..edits.base import Edit, names
 from ..edits.bodies import bodies
 from ..edits.content import Content
 from ..edits.draft import Draft
+from ..edits.schema import require
 from ..errors import EditError
 from . import rewrite
 from .edit import Done, allow_weights
@@ -120,6 +121,7 @@ def _insert(
         there[tensor.name] = place.constant(draft, graph, f"{anchor.name}_{tensor.name}", held)
     new = []
     for item in proto.node:
+        require(item.op_type, item.domain, draft, graph)
         wires = [there[name] if name else None for name in item.input]
         attributes = {a.name: ir.serde.deserialize_attribute(a) for a in item.attribute}
         one = rewrite.node(

@@ -17,6 +17,7 @@ from ..model import Model
 from ..model.check import check_model
 from .catalog import BY_NAME, RULES, named
 from .edit import fusible
+from .onnxscript import rules_of
 from .report import Fused, FusionReport, Refused
 from .rule import Miss, Rule, Site
 from .savings import Savings
@@ -31,7 +32,7 @@ ROUNDS = 4
 
 def fuse(
     model: Model,
-    rules: Iterable[str | Rule] | str | None = None,
+    rules: Any = None,
     verify: Any = None,
     tolerance: float | Mapping[str, float] = 1e-4,
     *,
@@ -46,8 +47,8 @@ def fuse(
     (``convert_opset`` does that, and gives more rules an operator of ONNX).
 
     Args:
-        rules: names (``wb.fusions.RULES``), rules of your own (``wb.fusions.rule``), or None for all of the catalog,
-            in its order.
+        rules: names (``wb.fusions.RULES``), rules of your own (``wb.fusions.rule``), rules and sets of rules of
+            onnxscript's rewriter, or None for all of the catalog, in its order.
         verify: inputs, as ``wb.compare`` takes them, or True for generated ones: after each rule the model is
             compared with what it was, and what adds more error than the tolerance is taken back.
         tolerance: for the error that a fusion itself adds, and for what reaches the outputs; as in ``wb.compare``.
@@ -88,12 +89,27 @@ def _count(model: Model) -> int:
     return sum(map(len, fusible(draft_of(model))))
 
 
-def resolve(rules: Iterable[str | Rule] | str | None) -> tuple[Rule, ...]:
+def resolve(rules: Any) -> tuple[Rule, ...]:
     """Rules by name, or as they are."""
     if rules is None:
         return RULES
-    given = [rules] if isinstance(rules, str | Rule) else list(rules)
-    return tuple(item if isinstance(item, Rule) else named(item) for item in given)
+    several = isinstance(rules, Iterable) and not isinstance(rules, str) and rules_of(rules) is None
+    given = list(rules) if several else [rules]
+    return tuple(rule for item in given for rule in _resolved(item))
+
+
+def _resolved(item: Any) -> list[Rule]:
+    if isinstance(item, Rule):
+        return [item]
+    if isinstance(item, str):
+        return [named(item)]
+    found = rules_of(item)
+    if found is None:
+        raise EditError(
+            f"got {type(item).__name__} as a rule; expected a name (wb.fusions.RULES), a rule (wb.fusions.rule), or "
+            "one of onnxscript's rewriter"
+        )
+    return found
 
 
 @dataclass
@@ -286,7 +302,7 @@ def refused(rule: Rule, miss: Miss) -> Refused:
     )
 
 
-def why_not(model: Model, rule: str | Rule, node: str) -> Refused:
+def why_not(model: Model, rule: Any, node: str) -> Refused:
     """Why a rule was not applied to a node: the closest partial match that it is a part of, and what broke it.
 
     Args:
@@ -299,7 +315,7 @@ def why_not(model: Model, rule: str | Rule, node: str) -> Refused:
     Raises:
         EditError: there is no such rule. NotInModelError: there is no such node.
     """
-    found = named(rule) if isinstance(rule, str) else rule
+    (found,) = resolve(rule)
     draft = draft_of(model)
     forget(draft)
     item = draft.node(node)

@@ -75,8 +75,9 @@ def test_limits_by_measure(careless):  # noqa: F811
     proto = build("a = Sigmoid(x) y = Mul(x, a)")
     made = wb.load(proto).fuse([Careless()], verify=True, tolerance={"snr_db": 60.0}, progress=False)
     assert rows(made)["Mul_1"][0] == "taken back" and operators(made) == ["Sigmoid", "Mul"]
+    assert str(made.report).splitlines()[1].endswith(", limits snr_db 60")
     made = wb.load(proto).fuse([Careless()], verify=True, tolerance={"snr_db": 1.0}, progress=False)
-    assert rows(made)["Mul_1"][0] == "fused" and made.report.tolerance is None
+    assert rows(made)["Mul_1"][0] == "fused" and made.report.tolerance == {"snr_db": 1.0}
 
 
 def test_inputs_are_those_that_were_given(careless):  # noqa: F811
@@ -86,6 +87,17 @@ def test_inputs_are_those_that_were_given(careless):  # noqa: F811
     assert rows(wb.load(proto).fuse([Careless()], verify=fine, progress=False))["Mul_1"] == ("fused", 0.0)
     both = [fine, {"x": np.full((2, 3, 4), -1, np.float32)}]
     assert rows(wb.load(proto).fuse([Careless()], verify=both, progress=False))["Mul_1"][0] == "taken back"
+
+
+def test_the_report_tells_the_largest_error_of_a_rule(careless):  # noqa: F811
+    proto = build("a = Sigmoid(x) b = Mul(x, a) y = Neg(b)")
+    report = (
+        wb.load(proto)
+        .fuse([Careless()], verify={"x": np.full((2, 3, 4), -0.5, np.float32)}, tolerance=1.0)
+        .report
+    )
+    assert str(report).splitlines()[1].endswith("error at most 0.19")  # 0.5 sigmoid(-0.5)
+    assert "<th>largest error</th>" in report._repr_html_() and "<td>0.19</td>" in report._repr_html_()
 
 
 def test_exact_fusions_have_the_error_that_reaches_the_outputs():

@@ -158,7 +158,9 @@ class _Search:
                 self.solve(rest)
                 if same
                 else self._fail(
-                    f"tensor {value.name!r} is read where {other.name!r} would have to be", value.producer()
+                    f"tensor {value.name!r} is read where {other.name!r} would have to be: the pattern has one "
+                    "tensor at both places",
+                    self._reader(value),
                 )
             )
         if term.constant and not is_constant(value):

@@ -42,7 +42,7 @@ def _of_class(given: Any) -> Any:
     from onnxscript.rewriter.pattern import RewriteRule
 
     if isinstance(given, type):
-        return given.rule()
+        return given.rule()  # type: ignore[attr-defined]
     return RewriteRule(
         given.pattern, given.rewrite, given.check, name=given.name, remove_nodes=given.remove_nodes,
         graph_pre_visitor=given.setup, graph_post_visitor=given.cleanup, as_function=given.as_function,
@@ -59,7 +59,7 @@ class ScriptRule(Rule):
     name: str  # type: ignore[misc]
 
     def __init__(self, rule: Any):
-        self.rule, self.name = rule, rule.name or "onnxscript"  # type: ignore[misc]
+        self.rule, self.name = rule, rule.name or "onnxscript"
         self.copies: WeakKeyDictionary[Draft, _Copy] = WeakKeyDictionary()
         if rule.as_function:
             raise EditError(

@@ -49,8 +49,9 @@ def fuse(
     Args:
         rules: names (``wb.fusions.RULES``), rules of your own (``wb.fusions.rule``), rules and sets of rules of
             onnxscript's rewriter, or None for all of the catalog, in its order.
-        verify: inputs, as ``wb.compare`` takes them, or True for generated ones: after each rule the model is
-            compared with what it was, and what adds more error than the tolerance is taken back.
+        verify: inputs, as ``wb.compare`` takes them, or True for generated ones. Each fusion is run beside the model as
+            it was, on the values that are there, and taken back alone if it adds more error than the tolerance; so is
+            the first one after which an output exceeds it.
         tolerance: for the error that a fusion itself adds, and for what reaches the outputs; as in ``wb.compare``.
         functions: False leaves alone what would need a function.
         shapes: values for symbolic dims, as ``wb.compare`` takes them: for generated inputs, and to count what is
@@ -66,15 +67,14 @@ def fuse(
     """
     chosen = resolve(rules)
     report = FusionReport(model.name, nodes_before=_count(model))
-    report.tolerance = tolerance if isinstance(tolerance, float | int) else None
     run = _Run(model, report, chosen, functions, shapes)
     with _bar(progress, len(chosen)) as tick:
         if verify is None or verify is False:
-            report.tolerance = None
             run.all(tick)
         else:
             from .verify import Verifier
 
+            report.tolerance = tolerance
             with Verifier(model, None if verify is True else verify, tolerance, shapes) as verifier:
                 run.verified(verifier, tick)
     report.fused = run.fused + run.back
@@ -345,7 +345,7 @@ def _bar(progress: bool, rules: int) -> Any:
     def show() -> Iterator[Any]:
         from tqdm.auto import tqdm
 
-        with tqdm(desc="fusing", disable=not progress, delay=2, unit="rule") as bar:
+        with tqdm(desc="fusing", disable=not progress, delay=2, unit=" rules") as bar:
 
             def tick(name: str) -> None:
                 bar.set_postfix_str(name, refresh=False)

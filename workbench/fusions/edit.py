@@ -81,13 +81,9 @@ def sweep(draft: Draft, rule: Rule) -> list[Done]:
     """Apply a rule wherever it applies, in the order of the graph."""
     done = []
     kinds = rule.anchors()
-    for graph in fusible(draft):
-        for node in list(graph):
-            if node.graph is None or (kinds and node.op_type not in kinds):
-                continue
-            found = rule.site(draft, node)
-            if found is not None:
-                done.append(_apply(draft, rule, found))
+    nodes = [node for graph in fusible(draft) for node in graph if not kinds or node.op_type in kinds]
+    for site in rule.sites(draft, (node for node in nodes if node.graph is not None)):
+        done.append(_apply(draft, rule, site))
     return done
 
 

@@ -13,7 +13,7 @@ An attribute is compared with the node's, or with the operator's default; a func
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -124,6 +124,11 @@ class Pattern:
         """Operator types of the operations that the last one reads in any case."""
         made = [item.operation if isinstance(item, Output) else item for item in self.roots[0].inputs]
         return tuple(item.op_types for item in made if isinstance(item, Operation) and not item.optional)
+
+    def may_be_among(self, kinds: Collection[str]) -> bool:
+        """Whether there are nodes for all of its operations in a graph that has such operators."""
+        needed = (item.op_types for item in self.operations if not item.optional)
+        return all(any(op_type in kinds for op_type in op_types) for op_types in needed)
 
     def may_end_at(self, node: Any) -> bool:
         """Whether an ``onnx_ir.Node`` may be the last one of a match, by its operator and what makes its inputs."""

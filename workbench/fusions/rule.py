@@ -7,6 +7,7 @@ far it came and what broke it), or with None where the node does not even begin 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -93,10 +94,12 @@ class Rule:
         """
         raise NotImplementedError
 
-    def site(self, draft: Draft, node: ir.Node, functions: bool = True) -> Site | None:
-        """``find`` without the reason why not, which is quicker."""
-        found = self.find(draft, node, functions)
-        return found if isinstance(found, Site) else None
+    def sites(self, draft: Draft, nodes: Iterable[ir.Node], functions: bool = True) -> Iterator[Site]:
+        """``find`` at many nodes, without the reasons why not, which is quicker."""
+        for node in nodes:
+            found = self.find(draft, node, functions)
+            if isinstance(found, Site):
+                yield found
 
     def closest(self, draft: Draft, node: ir.Node) -> Site | Miss | None:
         """The best that can be said about a node, whichever part of the pattern it could be."""
@@ -189,13 +192,16 @@ class PatternRule(Rule):
             best = better(best, found)
         return best
 
-    def site(self, draft: Draft, node: ir.Node, functions: bool = True) -> Site | None:
-        for pattern in self.patterns:
-            if pattern.may_end_at(node):
-                found = self._judge(draft, attempt(draft, pattern, node), functions)
-                if isinstance(found, Site):
-                    return found
-        return None
+    def sites(self, draft: Draft, nodes: Iterable[ir.Node], functions: bool = True) -> Iterator[Site]:
+        kinds = {node.op_type for node in draft.nodes.values()}
+        patterns = [pattern for pattern in self.patterns if pattern.may_be_among(kinds)]
+        for node in nodes if patterns else ():
+            for pattern in patterns:
+                if pattern.may_end_at(node):
+                    found = self._judge(draft, attempt(draft, pattern, node), functions)
+                    if isinstance(found, Site):
+                        yield found
+                        break
 
     def _judge(self, draft: Draft, tried: Attempt, functions: bool = True) -> Site | Miss:
         of, match = tried.pattern.required, tried.match

@@ -15,6 +15,7 @@ from ..edits.history import version_of
 from ..errors import EditError, ModelError
 from ..model import Model
 from ..model.check import check_model
+from ..model.collection import paused
 from .catalog import BY_NAME, RULES, named
 from .edit import fusible
 from .onnxscript import rules_of
@@ -68,7 +69,7 @@ def fuse(
     chosen = resolve(rules)
     report = FusionReport(model.name, nodes_before=_count(model))
     run = _Run(model, report, chosen, functions, shapes)
-    with _bar(progress, len(chosen)) as tick:
+    with paused(), _bar(progress, len(chosen)) as tick:
         if verify is None or verify is False:
             run.all(tick)
         else:
@@ -261,8 +262,7 @@ def find_all(model: Model, rule: Rule, functions: bool = True) -> list[Site]:
     """Every place of a model where a rule applies; places may overlap."""
     draft = draft_of(model)
     forget(draft)
-    found = (rule.site(draft, node, functions) for node in _nodes(draft, rule))
-    return [item for item in found if item is not None]
+    return list(rule.sites(draft, _nodes(draft, rule), functions))
 
 
 def disjoint(sites: list[Site]) -> list[Site]:

@@ -11,7 +11,6 @@ import onnx_ir as ir
 from ..errors import EditError
 from ..model import proto
 from ..model.info import from_type
-from .bodies import nested
 
 if TYPE_CHECKING:
     from .draft import Draft
@@ -79,29 +78,14 @@ def infer_call(
 def _infer_call(draft: Draft, node: onnx.NodeProto, types: dict[str, onnx.TypeProto]) -> list[onnx.TypeProto]:
     model = onnx.ModelProto(ir_version=draft.model.ir_version)
     model.opset_import.extend(onnx.helper.make_opsetid(*item) for item in draft.model.opset_imports.items())
-    model.functions.extend(
-        map(ir.serde.serialize_function, called(draft, (node.domain, node.op_type, node.overload)))
-    )
+    key = (node.domain, node.op_type, node.overload)
+    model.functions.extend(map(ir.serde.serialize_function, draft.called(key)))
     model.graph.name = "call"
     model.graph.node.append(node)
     model.graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
     found = {info.name: info.type for info in strictly(model.SerializeToString()).graph.output}
     return [found.get(name, onnx.TypeProto()) for name in node.output]
-
-
-def called(draft: Draft, key: ir.OperatorIdentifier) -> list[ir.Function]:
-    """A model-local function, then those that it calls at any depth."""
-    functions, found = draft.model.functions, {key: draft.model.functions[key]}
-    waiting = [found[key]]
-    while waiting:
-        body = waiting.pop().graph
-        for node in (inner for outer in body for inner in (outer, *nested(outer))):
-            other = (node.domain, node.op_type, node.overload)
-            if other in functions and other not in found:
-                found[other] = functions[other]
-                waiting.append(functions[other])
-    return list(found.values())
 
 
 def misfit(node: ir.Node, inputs: Any, error: Exception) -> EditError:

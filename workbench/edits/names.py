@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ..errors import EditError, NotInModelError
 from ..model import scopes
-from .bodies import bodies
+from .bodies import bodies, nested
 from .order import Order
 
 
@@ -121,6 +121,20 @@ class Names:
     def is_function(self, graph: ir.Graph) -> bool:
         """Whether a graph is, or is inside of, a model-local function."""
         return self.around(graph)[-1] is not self.model.graph
+
+    def called(self, key: ir.OperatorIdentifier) -> list[ir.Function]:
+        """A model-local function, then those that it calls at any depth."""
+        functions = self.model.functions
+        found = {key: functions[key]}
+        waiting = [functions[key]]
+        while waiting:
+            body = waiting.pop().graph
+            for node in (inner for outer in body for inner in (outer, *nested(outer))):
+                other = (node.domain, node.op_type, node.overload)
+                if other in functions and other not in found:
+                    found[other] = functions[other]
+                    waiting.append(functions[other])
+        return list(found.values())
 
     def taken(self, graph: ir.Graph, name: str) -> bool:
         """Whether a tensor name is used anywhere in the same main graph or function, bodies included."""

@@ -12,7 +12,6 @@ import onnx
 import onnx_ir as ir
 
 from ..edits.draft import Draft
-from ..edits.infer import called
 from ..model.dims import common
 
 Kinds = dict[ir.Value, onnx.TypeProto]
@@ -52,7 +51,7 @@ def _infer(draft: Draft, graph: ir.Graph) -> Kinds:
             node.domain = "?"  # what it makes depends on an attribute of the call
     model = onnx.ModelProto(ir_version=draft.model.ir_version)
     model.opset_import.extend([*written.opset_import, onnx.helper.make_opsetid("?", 1)])
-    model.functions.extend(map(ir.serde.serialize_function, called(draft, function.identifier())[1:]))
+    model.functions.extend(map(ir.serde.serialize_function, draft.called(function.identifier())[1:]))
     model.graph.name = function.name
     model.graph.node.extend(written.node)
     for index, port in enumerate(function.inputs):

@@ -100,6 +100,12 @@ def test_the_report_tells_the_largest_error_of_a_rule(careless):  # noqa: F811
     assert "<th>largest error</th>" in report._repr_html_() and "<td>0.19</td>" in report._repr_html_()
 
 
+def test_what_is_drawn_after_a_fusion_does_not_count_as_an_error():
+    proto = build("a = Sigmoid(x) b = Mul(x, a) r = RandomNormalLike(b) y = Add(b, r)")
+    made = wb.load(proto).fuse(["silu"], verify=True, progress=False)
+    assert rows(made)["Mul_1"] == ("fused", 0.0)
+
+
 def test_exact_fusions_have_the_error_that_reaches_the_outputs():
     made = wb.load(build("a = Identity(x) b = Sigmoid(a) y = Mul(a, b)")).fuse(verify=True, progress=False)
     assert {item.rule: item.error for item in made.report.fused} == {"identity": 0.0, "silu": 0.0}

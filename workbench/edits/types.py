@@ -42,9 +42,8 @@ class Types:
         self.draft = draft
         self._known: dict[ir.Value, onnx.TypeProto | None] = {}
         self._first_names: dict[ir.Value, str] = {}
-        self._calls: dict[
-            ir.Node, bool | None
-        ] = {}  # nodes whose function this edit changes; None: not inferred
+        # nodes whose function this edit changes; None: what they give could not be inferred
+        self._calls: dict[ir.Node, bool | None] = {}
         self._keep(found)
 
     def _keep(self, found: onnx.ModelProto | None) -> None:

@@ -19,7 +19,7 @@ from ..edits.bodies import nested
 from ..edits.changes import changed, draft_of
 from ..edits.draft import Draft
 from ..model import Model
-from ..segments import Graph, bodies, rename_inputs
+from ..segments import RANDOM, Graph, bodies, rename_inputs
 from .edit import Done
 from .rule import Site
 
@@ -56,9 +56,8 @@ class Beside:
         self._nodes = set(graph)
         self._functions = set(model.ir.functions)
         self._place = {name: node.index for node in self.graph.nodes for name in node.outputs}
-        self._names: dict[
-            ir.Value, str
-        ] = {}  # of tensors that are not in the model as it was, and replaced ones
+        # of tensors that are not in the model as it was, and of those that took the place of some that are
+        self._names: dict[ir.Value, str] = {}
         self.count = 0
 
     def forget(self) -> None:
@@ -67,7 +66,7 @@ class Beside:
 
     # -- one fusion -------------------------------------------------------------------------------------------
 
-    def replaced(self, draft: Draft, sites: Iterable[Site]) -> dict[str, str]:
+    def replaced(self, sites: Iterable[Site]) -> dict[str, str]:
         """Before a fusion: the tensors that it may replace -> their names here."""
         values = [value for site in sites for node in site.nodes for value in node.outputs if value.name]
         return {value.name or "": self._names.get(value, value.name or "") for value in values}
@@ -174,6 +173,8 @@ class Beside:
             self._function(added, draft, key, names)
         touched = touched | set(holders)
         for node in main:
+            if node in self._nodes and node.op_type in RANDOM:
+                continue  # what was drawn stays: other numbers would tell nothing
             same = node in self._nodes and node not in touched
             if not same or any(self._name(added, value) != value.name for value in _reads(draft, node)):
                 self._add(added, draft, node, start, names, {})

@@ -218,7 +218,7 @@ class _Run:
         if self.savings is None:
             self.savings = Savings(self.given, self.shapes)
         judged = self.verifier is not None and not rule.exact
-        before = self.verifier.before(draft_of(self.model), sites) if judged else {}
+        before = self.verifier.before(sites) if judged else {}
         try:
             self.model = self.model.apply(edit)
         except EditError as error:

@@ -59,9 +59,9 @@ class Verifier:
         self.added: list[Added] = []
         self.beside.forget()
 
-    def before(self, draft: Draft, sites: list[Site]) -> dict[str, str]:
+    def before(self, sites: list[Site]) -> dict[str, str]:
         """What `after` needs to know from before a fusion."""
-        return self.beside.replaced(draft, sites)
+        return self.beside.replaced(sites)
 
     def after(self, draft: Draft, done: Done, before: Mapping[str, str]) -> int:
         """Note a fusion; its number."""

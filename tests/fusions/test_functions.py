@@ -144,6 +144,24 @@ def test_verified_fusions_of_a_function(body, careless):  # noqa: F811
     assert rows.error["careless"] > 1e-2 and inside(made, "block") == ["MatMul", "SiLU", "Add"]
 
 
+def test_in_a_function_too_only_what_is_wrong_is_taken_back():
+    two = """
+    <domain: "pkg", opset_import: ["" : 17]> two (x) => (y) {
+      s = Sigmoid(x) h = Mul(x, s) t = Sigmoid(h) y = Mul(h, t)
+    }
+    """
+    proto = model("a = pkg.two(x) y = pkg.two(a)", two, "float[3,4] x")
+    first = fusions.rule("First", lambda op, x: op.Mul(x, op.Sigmoid(x)), lambda op, x: op.Relu(x),
+                         check=lambda match: None if match.values["x"].name == "x" else "not this one")  # fmt: skip
+    last = fusions.rule("Last", lambda op, x: op.Mul(x, op.Sigmoid(x)))
+    made = wb.load(proto).fuse([first, last], verify=True, progress=False)
+    rows = made.report.table
+    assert list(zip(rows.rule, rows.status, strict=True)) == [
+        ("Last", "fused"), ("Last", "fused"), ("First", "taken back"),
+    ]  # fmt: skip
+    assert inside(made, "two") == ["Last", "Last"] and rows.error[:2].max() < 1e-6
+
+
 def test_every_node_of_a_function_can_be_asked_about():
     proto = model("a = pkg.block(x, w) y = pkg.block(a, w)", BLOCK)
     answer = wb.load(proto).why_not("silu", "Sigmoid_3")

@@ -32,12 +32,15 @@ class Added:
 
     Attributes:
         pairs: tensor that they make -> tensor that it should equal.
+        holders: for a fusion inside of a body or function, the nodes by which it is judged, with all that was fused in
+            there before.
     """
 
     nodes: list[tuple[int, onnx.NodeProto]] = field(default_factory=list)
     functions: dict[Key, onnx.FunctionProto] = field(default_factory=dict)
     weights: dict[str, ir.TensorProtocol] = field(default_factory=dict)
     pairs: dict[str, str] = field(default_factory=dict)
+    holders: frozenset[ir.Node] = frozenset()
 
 
 class Beside:
@@ -83,6 +86,7 @@ class Beside:
                 self._add(added, draft, node, start, {}, replaced)
             return added
         keys, holders = _around(draft, inner)
+        added.holders = frozenset(holders)
         names = {key: self._function_name(draft, key) for key in keys}
         for key in keys:
             self._function(added, draft, key, names)

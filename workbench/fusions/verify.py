@@ -81,12 +81,18 @@ class Verifier:
         rows = self._rows(model, [*self.added, cone])
         ends = [rows[name] for name in cone.pairs]
         reached = max((_error(row) for row in ends), default=0.0)
-        beyond, judged = set(), []
+        beyond: set[int] = set()
+        wrong: set[Any] = (
+            set()
+        )  # bodies and functions in which one was wrong: of those after it nothing is known yet
+        judged = []
         for index, (item, number) in enumerate(zip(fused, numbers, strict=True)):
-            own = [] if number is None else [rows[name] for name in self.added[number].pairs]
+            added = Added() if number is None else self.added[number]
+            own = [rows[name] for name in added.pairs]
             judged.append(replace(item, error=max(map(_error, own), default=reached)))
-            if any(map(self._beyond, own)):
+            if any(map(self._beyond, own)) and wrong.isdisjoint(added.holders):
                 beyond.add(index)
+                wrong |= added.holders
         return judged, beyond, not any(map(self._beyond, ends))
 
     def fits(self, model: Model) -> bool:

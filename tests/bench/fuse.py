@@ -79,8 +79,11 @@ def speed(nodes: int, folder: Path) -> dict[str, float]:
 
 
 def opened(name: str) -> wb.Model:
-    """A model; one whose weights nodes make (light_resnet50) with these folded, so that rules can use them."""
+    """A model; weights that are inputs, or made by nodes (light_resnet50), as plain ones, which rules can use."""
     model = wb.load(real_models.find(name))
+    for value in list(model.ir.graph.inputs):
+        if value.name in model.ir.graph.initializers:
+            model = model.remove_input(value.name or "")
     return model.fold_constants(limit=1 << 30) if name.startswith("light") else model
 
 

@@ -61,11 +61,13 @@ class Beside:
         self._place = {name: node.index for node in self.graph.nodes for name in node.outputs}
         # of tensors that are not in the model as it was, and of those that took the place of some that are
         self._names: dict[ir.Value, str] = {}
+        self._made: dict[int, tuple[ir.TensorProtocol, str]] = {}  # new weights by their identity
         self.count = 0
 
     def forget(self) -> None:
         """Begin anew with the model as it was."""
         self._names.clear()
+        self._made.clear()
 
     # -- one fusion -------------------------------------------------------------------------------------------
 
@@ -154,9 +156,11 @@ class Beside:
         elif value.is_initializer() and not value.is_graph_input() and value.const_value is not None:
             if self._weights.get(name) is value.const_value:
                 return name
-            name = self._names[value] = f"{self.prefix}weight {len(self._names)}/{name}"
-        if name.startswith(f"{self.prefix}weight") and value.const_value is not None:
-            added.weights[name] = value.const_value
+            tensor = value.const_value
+            _, name = self._made.setdefault(
+                id(tensor), (tensor, f"{self.prefix}weight {len(self._made)}/{name}")
+            )
+            added.weights[name] = tensor
         return name
 
     # -- all of them ------------------------------------------------------------------------------------------

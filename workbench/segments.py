@@ -73,16 +73,17 @@ class Graph:
 
     Args:
         proto: the model; its nodes need not be named.
+        weights: further initializers of it, so that they need not be copied into it.
 
     Raises:
         ModelError: two nodes make the same tensor, a tensor is missing, or there is a cycle.
     """
 
-    def __init__(self, proto: onnx.ModelProto):
+    def __init__(self, proto: onnx.ModelProto, weights: Iterable[onnx.TensorProto] = ()):
         self.proto = proto
         graph = proto.graph
         self.weights: dict[str, onnx.TensorProto | onnx.SparseTensorProto] = {
-            t.name: t for t in graph.initializer
+            t.name: t for t in (*graph.initializer, *weights)
         }
         self.weights.update((t.values.name, t) for t in graph.sparse_initializer)
         self.inputs = tuple(v.name for v in graph.input if v.name not in self.weights)

@@ -137,6 +137,10 @@ FORMS: dict[str, dict[str, onnx.ModelProto]] = {
             "a = Mul(x, k) b = Mul(x, c) d = Mul(b, x) f = Add(d, o) i = Mul(a, f) t = Tanh(i) u = Add(t, o) "
             "g = Mul(u, h) y = Mul(x, g)", **TANH,
         ),  # fmt: skip
+        "tanh_factored_square": build(
+            "a = Mul(k, x) q = Mul(x, x) d = Mul(c, q) f = Add(o, d) i = Mul(a, f) t = Tanh(i) u = Add(o, t) "
+            "g = Mul(h, x) y = Mul(g, u)", **TANH,
+        ),  # fmt: skip
         "erf_opset_20": build(
             "a = Div(x, r) b = Erf(a) c = Add(b, o) d = Mul(x, c) y = Mul(d, h)", opset=20, **ERF
         ),
@@ -189,6 +193,10 @@ FORMS: dict[str, dict[str, onnx.ModelProto]] = {
         "bare": build(
             _CENTRED + "p = Mul(d, d) v = ReduceMean<axes=[-1]>(p) a = Add(v, e) s = Sqrt(a) y = Div(d, s)", **LN
         ),
+        "half_power": build(
+            _CENTRED + "p = Pow(d, two) v = ReduceMean<axes=[-1]>(p) a = Add(v, e) s = Pow(a, h) n = Div(d, s) "
+            "g = Mul(n, w) y = Add(g, b)", **LN, h=HALF,
+        ),  # fmt: skip
         "two_axes_opset_18": build(
             "m = ReduceMean(x, ax) d = Sub(x, m) p = Pow(d, two) v = ReduceMean(p, ax) a = Add(v, e) s = Sqrt(a) "
             "n = Div(d, s) g = Mul(n, w) y = Add(g, b)", opset=18, **{**LN, "w": array(3, 4), "b": array(3, 4)},
@@ -202,6 +210,10 @@ FORMS: dict[str, dict[str, onnx.ModelProto]] = {
         ),  # fmt: skip
         "product": build(
             "p = Mul(x, x) v = ReduceMean<axes=[-1]>(p) a = Add(v, e) s = Sqrt(a) n = Div(x, s) y = Mul(n, w)", **LN
+        ),
+        "minus_half_power": build(
+            "p = Pow(x, two) v = ReduceMean<axes=[-1]>(p) a = Add(v, e) r = Pow(a, h) n = Mul(x, r) y = Mul(w, n)",
+            **LN, h=number(-0.5),
         ),
         "bare_reciprocal": build(
             "p = Pow(x, two) v = ReduceMean<axes=[2]>(p) a = Add(v, e) s = Sqrt(a) r = Reciprocal(s) y = Mul(x, r)",
@@ -232,6 +244,10 @@ FORMS: dict[str, dict[str, onnx.ModelProto]] = {
         "scale_on_both_and_guarded": build(
             "i = Mul(q, f) j = Mul(k, f) s = MatMul(i, j) a = Add(s, m) p = Softmax(a) n = IsNaN(p) "
             "g = Where(n, z, p) y = MatMul(g, v)", _QKV + ", float[5,6] m", f=number(0.7), z=number(0),
+        ),  # fmt: skip
+        "capped": build(
+            "s = MatMul(q, k) f = Mul(s, g) i = Div(f, c) t = Tanh(i) j = Mul(t, c) a = Add(j, m) p = Softmax(a) "
+            "y = MatMul(p, v)", _QKV + ", float[2,1,5,6] m", opset=23, g=number(0.5), c=number(3),
         ),  # fmt: skip
         "chosen": build(
             "s = MatMul(q, k) c = Div(s, f) a = Where(m, c, n) p = Softmax(a) y = MatMul(p, v)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from fusions.places import CASES, FORMS, fused, operators, refused
+from fusions.places import _HALF, _HALVES, _TURN, CASES, FORMS, build, fused, operators, refused
 
 import workbench as wb
 from workbench import fusions
@@ -107,6 +107,18 @@ def test_a_function_that_is_not_wanted_is_not_made():
 def refused_without_functions(rule: str, form: str) -> str:
     made = wb.load(FORMS[rule][form]).fuse([rule], functions=False, progress=False)
     return str(made.report.refusals[0])
+
+
+def test_the_width_of_a_rotary_embedding_may_be_that_of_its_cosines():
+    """Exporters lose the shape of what is turned in later layers."""
+    ports = "float[2,3,5,d] x, float[2,1,5,4] cos, float[2,1,5,4] sin"
+    made = wb.load(build(_HALVES + _TURN, ports, **_HALF)).fuse(["rotary"], progress=False)
+    assert operators(made) == ["RotaryHalf"]
+    odd = wb.load(build(_HALVES + _TURN, ports.replace("5,4", "5,e"), **_HALF)).fuse(
+        ["rotary"], progress=False
+    )
+    (refused,) = odd.report.refusals
+    assert refused.reason == "the last dim of 'x' is not known to be even: its shape is (2, 3, 5, 'd')"
 
 
 def test_every_rule_has_forms_or_tests_of_its_own():

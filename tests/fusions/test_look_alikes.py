@@ -115,6 +115,12 @@ CASES = {
         build("s = MatMul(q, k) c = Mul(s, f) p = Softmax(c) y = MatMul(p, v)", _QKV, f=array(2, 1, 1)),
         "scale ('f') is an array (2, 1, 1), expected one number",
     ),
+    "attention_with_a_cap_that_scales": (
+        "attention", "Tanh_2",
+        build("s = MatMul(q, k) i = Div(s, c) t = Tanh(i) j = Mul(t, d) p = Softmax(j) y = MatMul(p, v)", _QKV,
+              c=number(30), d=number(50)),
+        "it divides by 30 before the Tanh and multiplies by 50 after it",
+    ),
     "attention_with_probabilities_on_the_right": (
         "attention", "Softmax_1",
         build("s = MatMul(q, k) p = Softmax(s) y = MatMul(v, p)", "float[5,4] q, float[4,6] k, float[3,5] v"),

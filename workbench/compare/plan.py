@@ -12,7 +12,7 @@ Nodes that depend on weights alone run once, those of several segments together;
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -147,6 +147,12 @@ def make(
         if local:
             at = max(at, at_local[other_made.index])
             _want(plan, "local", mine, other, 2 * first[at] if once else 2 * at + 1)
+    _finish(plan, sizes)
+    return plan
+
+
+def _finish(plan: Plan, sizes: Mapping[str, int]) -> None:
+    """What pieces hand out, and how many bytes that takes; pieces that hand out nothing go."""
     for stages in plan.pieces.values():
         for piece in stages.values():
             last = plan.last[piece.track]
@@ -161,14 +167,44 @@ def make(
         nodes = stages["reference"].nodes if "reference" in stages else []
         plan.made[key] = sum(sizes.get(name, 1 << 18) for node in nodes for name in node.outputs)
     plan.live = _live(plan, sizes)
+
+
+def inside(graph: Graph, pairs: Mapping[str, str], sizes: Mapping[str, int], limit: int, heavy: int) -> Plan:
+    """Plan to compare tensors of one graph with each other.
+
+    It is run once, on the track ``reference``, in pieces that hand out no more than what later ones and the
+    measurements need; ``pairs`` become those of the plan.
+
+    Args:
+        pairs: tensor -> the tensor that it should equal; nodes make both.
+        sizes, limit, heavy: as for `make`, ``limit`` for the tensors of pairs alone.
+    """
+    plan = Plan(graph, graph, dict(pairs))
+    needed = {node.index for node in graph.needed([*pairs, *pairs.values()])}
+    nodes = [node for node in graph.schedule if node.index in needed]
+    wanted = {*pairs, *pairs.values()}
+    counted = {name: sizes.get(name, 1 << 18) if name in wanted else 0 for name in graph.producer}
+    at = _cut(graph, counted, limit, heavy, nodes)
+    first = _gather(graph, at, counted, heavy // 2)
+    _add(plan, "reference", graph, nodes, at, first)
+    for pair in pairs.items():
+        makers = [graph.producer[name] for name in pair]
+        last = max(at[maker.index] for maker in makers)
+        key = 2 * first[last] if all(maker.constant for maker in makers) else 2 * last + 1
+        plan.compare.setdefault(key, []).append((pair[0], "reference"))
+        for name in pair:
+            _until(plan, "reference", name, key)
+    _finish(plan, sizes)
     return plan
 
 
-def _cut(graph: Graph, sizes: Mapping[str, int], limit: int, heavy: int) -> dict[int, int]:
+def _cut(
+    graph: Graph, sizes: Mapping[str, int], limit: int, heavy: int, nodes: Iterable[Node] | None = None
+) -> dict[int, int]:
     """Node index -> segment: as many nodes as make `limit` bytes and read `heavy` bytes of initializers."""
     table: dict[int, int] = {}
     segment, made, read = 0, 0, 0
-    for node in graph.schedule:
+    for node in graph.schedule if nodes is None else nodes:
         nbytes = sum(sizes.get(name, 1 << 18) for name in node.outputs)
         weights = sum(map(graph.weight_bytes, node.inputs))
         if (made and made + nbytes > limit) or (read and read + weights > heavy):
@@ -183,7 +219,7 @@ def _gather(graph: Graph, segments: Mapping[int, int], sizes: Mapping[str, int],
     """Segment -> the one before which its constant nodes run: those of several together, up to `limit` bytes."""
     made = [0] * (max(segments.values(), default=0) + 1)
     for node in graph.order:
-        if node.constant:
+        if node.constant and node.index in segments:
             made[segments[node.index]] += sum(sizes.get(name, 1 << 18) for name in node.outputs)
     first, start, total = [], 0, 0
     for segment, nbytes in enumerate(made):

@@ -1,4 +1,4 @@
-"""What lies between two versions of a model."""
+"""The graph of a version of a model, and what lies between two versions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import Any
 import onnx_ir as ir
 
 from ..model import Model
-from .history import Version
+from .draft import Draft
+from .history import Version, version_of
+
+
+def draft_of(model: Model) -> Draft:
+    """The graph of a model with its index and types, at the version of the model."""
+    version = version_of(model)
+    version.graph()
+    draft = version.line.draft
+    draft.types.know()
+    return draft
 
 
 def changed(old: Model, new: Model) -> tuple[set[ir.Node], dict[ir.Value, Any]] | None:

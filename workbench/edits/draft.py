@@ -179,14 +179,14 @@ class Draft(Names):
         def step() -> None:
             for node, inputs in wires:
                 _wire(node, inputs)
-            _insert(graph, nodes, before)
+            self._insert(graph, nodes, before)
             for node in nodes:
                 self._enter(node)
 
         def undo() -> None:
             for node in nodes:
                 self._leave(node)
-            graph.remove(nodes)
+            self._remove(graph, nodes)
             for node, _ in wires:
                 _wire(node, ())
 
@@ -195,14 +195,14 @@ class Draft(Names):
 
     def remove(self, graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
         """Take nodes out of a graph; nothing may use their outputs any more."""
-        gone = set(nodes)
-        places = _places(graph, gone)
+        places = self._places(graph, nodes)
+        gone = [node for node, _ in places]
         wires = [(node, tuple(node.inputs)) for outer, _ in places for node in (outer, *nested(outer))]
 
         def step() -> None:
-            for node, _ in places:
+            for node in gone:
                 self._leave(node)
-            graph.remove(gone)
+            self._remove(graph, gone)
             for node, _ in wires:
                 _wire(node, ())
 
@@ -210,7 +210,7 @@ class Draft(Names):
             for node, inputs in wires:
                 _wire(node, inputs)
             for node, following in reversed(places):
-                _insert(graph, [node], following)
+                self._insert(graph, [node], following)
                 self._enter(node)
 
         self.do(step, undo)
@@ -219,19 +219,36 @@ class Draft(Names):
 
     def move(self, graph: ir.Graph, nodes: Iterable[ir.Node], before: ir.Node) -> None:
         """Put nodes, in their order, before another node."""
-        places = _places(graph, set(nodes))
+        places = self._places(graph, nodes)
         moved = [node for node, _ in places]
 
         def step() -> None:
-            graph.remove(moved)
-            _insert(graph, moved, before)
+            self._remove(graph, moved)
+            self._insert(graph, moved, before)
 
         def undo() -> None:
-            graph.remove(moved)
+            self._remove(graph, moved)
             for node, following in reversed(places):
-                _insert(graph, [node], following)
+                self._insert(graph, [node], following)
 
         self.do(step, undo)
+
+    def _insert(self, graph: ir.Graph, nodes: list[ir.Node], before: ir.Node | None) -> None:
+        order = self.order(graph)  # which reads the graph the first time
+        if before is None:
+            graph.extend(nodes)
+        else:
+            graph.insert_before(before, nodes)
+        order.insert(nodes, before)
+
+    def _remove(self, graph: ir.Graph, nodes: list[ir.Node]) -> None:
+        self.order(graph).remove(nodes)
+        graph.remove(nodes)
+
+    def _places(self, graph: ir.Graph, nodes: Iterable[ir.Node]) -> list[tuple[ir.Node, ir.Node | None]]:
+        """(node, the one after it) for some nodes of a graph, in order."""
+        order = self.order(graph)
+        return [(node, order.after(node)) for node in sorted(set(nodes), key=order.__getitem__)]
 
     # -- steps: what a graph holds ----------------------------------------------------------------------------
 
@@ -321,24 +338,6 @@ class Draft(Names):
 def held(graph: Any) -> list[str]:
     """Names of a graph's initializers, in order."""
     return list(graph.initializers)
-
-
-def _insert(graph: ir.Graph, nodes: list[ir.Node], before: ir.Node | None) -> None:
-    if before is None:
-        graph.extend(nodes)
-    else:
-        graph.insert_before(before, nodes)
-
-
-def _places(graph: ir.Graph, nodes: set[ir.Node]) -> list[tuple[ir.Node, ir.Node | None]]:
-    """(node, the one after it) for some nodes of a graph, in order."""
-    found: list[tuple[ir.Node, ir.Node | None]] = []
-    last = None
-    for node in graph:
-        if last is not None:
-            found.append((last, node))
-        last = node if node in nodes else None
-    return [*found, (last, None)] if last is not None else found
 
 
 def _wire(node: ir.Node, inputs: tuple[ir.Value | None, ...]) -> None:

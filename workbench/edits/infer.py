@@ -56,20 +56,36 @@ def strictly(encoded: bytes) -> onnx.ModelProto:
 
 
 def infer_call(
-    draft: Draft, node: onnx.NodeProto, types: dict[str, onnx.TypeProto]
+    draft: Draft,
+    node: onnx.NodeProto,
+    types: dict[str, onnx.TypeProto],
+    known: dict[Any, list[onnx.TypeProto]],
 ) -> dict[str, onnx.TypeProto]:
-    """What a call of a model-local function gives: the inference of a model with that node alone."""
+    """What a call of a model-local function gives: the inference of a model with that node alone.
+
+    Args:
+        known: what calls gave, for as long as no function changes; filled here.
+    """
+    given = [types[name].SerializeToString() if name else b"" for name in node.input]
+    attributes = [attribute.SerializeToString() for attribute in node.attribute]
+    key = node.domain, node.op_type, node.overload, tuple(given), tuple(attributes), len(node.output)
+    if key not in known:
+        known[key] = _infer_call(draft, node, types)
+    pairs = zip(node.output, known[key], strict=True)
+    return {name: kind for name, kind in pairs if name and kind.WhichOneof("value")}
+
+
+def _infer_call(draft: Draft, node: onnx.NodeProto, types: dict[str, onnx.TypeProto]) -> list[onnx.TypeProto]:
     model = onnx.ModelProto(ir_version=draft.model.ir_version)
     model.opset_import.extend(onnx.helper.make_opsetid(*item) for item in draft.model.opset_imports.items())
-    model.functions.extend(
-        ir.serde.serialize_function(function) for function in draft.model.functions.values()
-    )
+    key = (node.domain, node.op_type, node.overload)
+    model.functions.extend(map(ir.serde.serialize_function, draft.called(key)))
     model.graph.name = "call"
     model.graph.node.append(node)
     model.graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
-    found = strictly(model.SerializeToString())
-    return {info.name: info.type for info in found.graph.output if info.type.WhichOneof("value")}
+    found = {info.name: info.type for info in strictly(model.SerializeToString()).graph.output}
+    return [found.get(name, onnx.TypeProto()) for name in node.output]
 
 
 def misfit(node: ir.Node, inputs: Any, error: Exception) -> EditError:

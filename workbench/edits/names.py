@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from ..errors import EditError, NotInModelError
 from ..model import scopes
-from .bodies import bodies
+from .bodies import bodies, nested
+from .order import Order
 
 
 class Names:
@@ -27,6 +28,7 @@ class Names:
         self.nodes: dict[str, ir.Node] = {}
         self.values: dict[ir.Graph, dict[str, ir.Value]] = {}
         self.owners: dict[ir.Graph, tuple[ir.Node, str]] = {}
+        self._orders: dict[ir.Graph, Order] = {}
         self._enter_graph(model.graph)
         for function in model.functions.values():
             self._enter_graph(function.graph)
@@ -96,6 +98,12 @@ class Names:
         assert graph is not None
         return graph if isinstance(graph, ir.Graph) else graph.graph
 
+    def order(self, graph: ir.Graph) -> Order:
+        """The order of the nodes of a graph."""
+        if graph not in self._orders:
+            self._orders[graph] = Order(graph)
+        return self._orders[graph]
+
     def around(self, graph: ir.Graph) -> list[ir.Graph]:
         """A graph and those around it, inmost first."""
         found = [graph]
@@ -113,6 +121,20 @@ class Names:
     def is_function(self, graph: ir.Graph) -> bool:
         """Whether a graph is, or is inside of, a model-local function."""
         return self.around(graph)[-1] is not self.model.graph
+
+    def called(self, key: ir.OperatorIdentifier) -> list[ir.Function]:
+        """A model-local function, then those that it calls at any depth."""
+        functions = self.model.functions
+        found = {key: functions[key]}
+        waiting = [functions[key]]
+        while waiting:
+            body = waiting.pop().graph
+            for node in (inner for outer in body for inner in (outer, *nested(outer))):
+                other = (node.domain, node.op_type, node.overload)
+                if other in functions and other not in found:
+                    found[other] = functions[other]
+                    waiting.append(functions[other])
+        return list(found.values())
 
     def taken(self, graph: ir.Graph, name: str) -> bool:
         """Whether a tensor name is used anywhere in the same main graph or function, bodies included."""
@@ -173,6 +195,7 @@ class Names:
         for inner in graph:
             self._leave(inner)
         del self.values[graph]
+        self._orders.pop(graph, None)
 
     def _leave(self, node: ir.Node) -> None:
         for _, graph in bodies(node):

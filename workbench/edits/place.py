@@ -15,23 +15,10 @@ from .draft import Draft
 
 def following(draft: Draft, graph: ir.Graph, values: Iterable[ir.Value | None]) -> ir.Node | None:
     """The node before which one that reads these tensors can stand; None for the end."""
+    order = draft.order(graph)
     makers = {value.producer() for value in values if value is not None} - {None}
-    makers = {
-        node
-        for node in makers
-        if node is not None and node.graph is not None and draft.graph_of(node) is graph
-    }
-    found = None
-    take = True  # when nothing makes them here: before the first node
-    for node in graph:
-        if take:
-            found, take = node, False
-            if not makers:
-                break
-        if node in makers:
-            makers.discard(node)
-            found, take = None, True
-    return found
+    here = [node for node in makers if node is not None and node in order]
+    return order.after(max(here, key=order.__getitem__, default=None))
 
 
 def needs(draft: Draft, node: ir.Node, graph: ir.Graph) -> Iterable[ir.Node]:
@@ -55,7 +42,7 @@ def arrange(draft: Draft, node: ir.Node) -> None:
 
 
 def _arrange(draft: Draft, node: ir.Node, graph: ir.Graph) -> None:
-    place = {other: index for index, other in enumerate(graph)}
+    place = draft.order(graph)
     late: set[ir.Node] = set()
     stack = [maker for maker in needs(draft, node, graph) if place[maker] >= place[node]]
     while stack:

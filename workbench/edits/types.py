@@ -42,6 +42,8 @@ class Types:
         self.draft = draft
         self._known: dict[ir.Value, onnx.TypeProto | None] = {}
         self._first_names: dict[ir.Value, str] = {}
+        # nodes whose function this edit changes; None: what they give could not be inferred
+        self._calls: dict[ir.Node, bool | None] = {}
         self._keep(found)
 
     def _keep(self, found: onnx.ModelProto | None) -> None:
@@ -202,15 +204,33 @@ class Types:
         """Infer the cone of what the noted steps touched; EditError when a node in it does not fit any more."""
         draft = self.draft
         changed = [value for value, old in draft.retyped.items() if not same(old, self.of(value))]
-        far = draft.everywhere or any(map(self._reaches_far, draft.touched))
+        self._calls = self._calls_of_touched()
+        far = draft.everywhere or any(map(self._reaches_far, (*draft.touched, *self._calls)))
         far = far or any(map(self._counts, draft.retyped))
         if not draft.everywhere and not (far and len(draft.touched) > MANY):
-            self._follow(draft.touched, changed)
-            far = far or any(map(self._counts, draft.retyped))
+            self._follow((*draft.touched, *self._calls), changed)
+            far = far or None in self._calls.values() or any(map(self._counts, draft.retyped))
         if far:  # of operators without a schema onnx says nothing
             reached = {*changed, *self._again()}
             odd = [node for node in self._without_schema() if not reached.isdisjoint(node.inputs)]
             self._follow(odd, [])
+
+    def _calls_of_touched(self) -> dict[ir.Node, bool | None]:
+        """The nodes that call, at any depth, the functions in which this edit touched a node."""
+        draft = self.draft
+        roots = {draft.around(draft.graph_of(n))[-1] for n in draft.touched if n.name in draft.nodes}
+        roots.discard(draft.model.graph)
+        found: dict[ir.Node, bool | None] = {}
+        while roots:
+            inside = {key for key, function in draft.model.functions.items() if function.graph in roots}
+            new = [
+                n
+                for n in draft.nodes.values()
+                if (n.domain, n.op_type, n.overload) in inside and n not in found
+            ]
+            found.update(dict.fromkeys(new, True))
+            roots = {draft.around(draft.graph_of(node))[-1] for node in new} - {draft.model.graph}
+        return found
 
     def _without_schema(self) -> Iterator[ir.Node]:
         """The nodes whose operator onnx does not know, and that call no function either."""
@@ -225,14 +245,14 @@ class Types:
     def _follow(self, nodes: Iterable[ir.Node], values: Iterable[ir.Value]) -> None:
         """Infer nodes and the users of values, and what follows from them until nothing changes any more."""
         draft = self.draft
+        self._inferred_calls: dict[Any, list[onnx.TypeProto]] = {}
         queue: list[tuple[Any, int, ir.Node]] = []
         waiting: set[ir.Node] = set()
-        places: dict[ir.Graph, dict[ir.Node, int]] = {}
 
         def push(node: ir.Node) -> None:
             if node not in waiting and node.name in draft.nodes:
                 waiting.add(node)
-                heapq.heappush(queue, (self._place(node, places), id(node), node))
+                heapq.heappush(queue, (self._place(node), id(node), node))
 
         for node in nodes:
             push(node)
@@ -245,12 +265,9 @@ class Types:
                 self._push_users(value, push)
 
     def _reaches_far(self, node: ir.Node) -> bool:
-        """Whether a node takes part in the arithmetic on shapes, or is in a function: then what follows from it is
-        not only in the types of its outputs, and the whole graph is inferred anew."""
-        draft = self.draft
-        if node.name not in draft.nodes:
-            return False
-        return draft.is_function(draft.graph_of(node)) or any(map(self._counts, node.outputs))
+        """Whether a node takes part in the arithmetic on shapes: then what follows from it is not only in the types of
+        its outputs, and the whole graph is inferred anew."""
+        return node.name in self.draft.nodes and any(map(self._counts, node.outputs))
 
     def _counts(self, value: ir.Value) -> bool:
         """Whether a tensor looks like a shape or a part of one."""
@@ -267,14 +284,12 @@ class Types:
         if value.is_graph_output() and graph in self.draft.owners:
             push(self.draft.owners[graph][0])
 
-    def _place(self, node: ir.Node, places: dict[ir.Graph, dict[ir.Node, int]]) -> tuple[int, ...]:
+    def _place(self, node: ir.Node) -> tuple[int, ...]:
         """A key that sorts nodes in the order in which they run, bodies before the node that holds them."""
         key: tuple[int, ...] = (1 << 60,)
         while True:
             graph = self.draft.graph_of(node)
-            if graph not in places:
-                places[graph] = {other: index for index, other in enumerate(graph)}
-            key = (places[graph][node], *key)
+            key = (self.draft.order(graph)[node], *key)
             if graph not in self.draft.owners:
                 return key
             node, attribute = self.draft.owners[graph]
@@ -328,7 +343,7 @@ class Types:
                     types[value.name or ""] = kind
         try:
             if schema is None:
-                called = infer_call(draft, written, types)
+                called = infer_call(draft, written, types, self._inferred_calls)
                 return {name: canonical(kind) for name, kind in called.items()}
             data = {
                 value.name: small
@@ -340,6 +355,9 @@ class Types:
                 schema, written, types, data, opset_imports=opsets, ir_version=draft.model.ir_version
             )
         except Exception as error:
+            if node in self._calls:
+                self._calls[node] = None  # the inference of the whole tells whether that was so before
+                return None
             if not self._changed(node):
                 return None  # onnx could not infer it before either: nothing is known against it
             raise misfit(node, inputs, error) from None

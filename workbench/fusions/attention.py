@@ -2,7 +2,7 @@
 
 The scale may be a product or a quotient after the first MatMul, lie on Q and K (as torch.export writes it), or be
 missing; the mask is added, chooses (Where, with one number for what it hides), or is missing; the softmax may be
-guarded against rows without any score (NaN becomes 0).
+guarded against rows without any score (NaN becomes 0); the scores may be capped, c tanh(scores / c).
 Becomes ONNX's Attention (operator set 23; for Q, K, V of 4 dims, an added mask and no guard; K as the Transpose of what
 was multiplied, the mask spread along the rows where it is not known to have them), else the function
 ``workbench::ScaledDotProductAttention`` of Q, K^T, V and the mask.
@@ -13,6 +13,7 @@ Refuses: a softmax along another axis than the last, a scale that is not one num
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -36,6 +37,12 @@ def _probabilities(op: Any, q: Any, k: Any, mask: Any, scale: Any, q_scale: Any,
 
 def attention(op: Any, q: Any, k: Any, v: Any, mask: Any, scale: Any, q_scale: Any, k_scale: Any) -> Any:
     return op.MatMul(_probabilities(op, q, k, mask, scale, q_scale, k_scale), v, _name="values")
+
+
+def capped(op: Any, q: Any, k: Any, v: Any, mask: Any, scale: Any, down: Any, up: Any) -> Any:
+    scores = op.Mul(op.MatMul(q, k, _name="scores"), scale, _optional=True, _or=("Div",), _name="scaled")
+    cap = op.Mul(op.Tanh(op.Div(scores, down, _or=("Mul",), _name="down")), up, _name="cap")
+    return op.MatMul(op.Softmax(op.Add(cap, mask, _optional=True), _name="softmax"), v, _name="values")
 
 
 def guarded(op: Any, q: Any, k: Any, v: Any, mask: Any, scale: Any, q_scale: Any, k_scale: Any) -> Any:
@@ -70,16 +77,29 @@ class Attention(OneNode):
     patterns: ClassVar = (
         Pattern(attention, SCALES),
         Pattern(guarded, SCALES),
+        Pattern(capped, ("scale", "down", "up")),
         Pattern(chosen, ("scale", "fill")),
         Pattern(forbidden, ("scale", "fill")),
     )
 
     def admit(self, match: Match) -> None:
         self._scale(match)
+        if "cap" in match.named:
+            self._cap(match)
         softmax = match.named["softmax"]
         axis, shape = attribute(softmax, "axis", match.draft), match.shape(softmax.outputs[0])
         if axis != -1 and (shape is None or axis != len(shape) - 1):
             raise Refusal(f"its axis is {axis}, expected the last", softmax)
+
+    def _cap(self, match: Match) -> None:
+        down, up = scalar(match, "down"), scalar(match, "up")
+        assert down is not None and up is not None
+        before = down if match.named["down"].op_type == "Div" else 1.0 / down
+        if not math.isclose(before, up, rel_tol=1e-3):
+            raise Refusal(
+                f"it divides by {before:g} before the Tanh and multiplies by {up:g} after it",
+                match.named["cap"],
+            )
 
     def _scale(self, match: Match) -> float:
         product = 1.0
@@ -100,7 +120,8 @@ class Attention(OneNode):
         held = match.shape(mask) if mask is not None else ()
         if held is None or len(held) not in (0, 2, 3, 4) or (mask is not None and not held):
             return None
-        return [], {"scale": self._scale(match)}
+        cap = {"softcap": scalar(match, "up")} if "cap" in match.named else {}
+        return [], {"scale": self._scale(match), **cap}
 
     def inputs(self, match: Match) -> list[ir.Value]:
         names = ("q", "k", "v", "mask", "allowed", "blocked")

@@ -14,6 +14,7 @@ from ..model.info import DTYPES, from_type
 from .identity import IdentityRemoval
 from .match import Refusal, attribute
 from .rewrite import may_stand_in
+from .types import type_of
 
 
 class CastRemoval(IdentityRemoval):
@@ -26,7 +27,7 @@ class CastRemoval(IdentityRemoval):
     def test(self, draft: Draft, node: ir.Node) -> Any:
         value = node.inputs[0]
         assert value is not None
-        kind = draft.types.of(value)
+        kind = type_of(draft, value)
         got, to = from_type(kind)[0] if kind is not None else "", DTYPES.get(attribute(node, "to", draft))
         if not got:
             raise Refusal(f"the dtype of {value.name!r} is not known")

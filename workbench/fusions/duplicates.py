@@ -60,9 +60,9 @@ class DuplicateRemoval(NodeRule):
         seen = [user for user in dict.fromkeys(seen) if draft.graph_of(user) is graph]
         if not seen:
             return None
-        places = {other: index for index, other in enumerate(graph)}
-        first = min(seen, key=places.__getitem__)
-        return first if places[first] < places[node] else None
+        order = draft.order(graph)
+        first = min(seen, key=order.__getitem__)
+        return first if order[first] < order[node] else None
 
     def find(self, draft: Draft, node: ir.Node, functions: bool = True) -> Any:
         found = super().find(draft, node, functions)

@@ -11,7 +11,9 @@ from ..edits.base import Edit, names
 from ..edits.draft import Draft
 from ..errors import EditError
 from .match import Refusal
+from .rewrite import DOMAIN
 from .rule import Rule, Site
+from .types import forget
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class FuseAt(Edit):
         done: list[Done] = self.done  # type: ignore[attr-defined]
         done.clear()
         rule = named(self.rule)
+        forget(draft)
         for name in self.nodes:
             done.append(_apply(draft, rule, _site(draft, rule, draft.node(name))))
         if not self.nodes:
@@ -67,19 +70,20 @@ class Done:
     outputs: tuple[str, ...]
 
 
+def fusible(draft: Draft) -> list[ir.Graph]:
+    """The graphs in which rules look: the main one, bodies, and functions but those of our own domain, which stand for
+    one node each."""
+    own = {function.graph for key, function in draft.model.functions.items() if key[0] == DOMAIN}
+    return [graph for graph in draft.values if draft.around(graph)[-1] not in own]
+
+
 def sweep(draft: Draft, rule: Rule) -> list[Done]:
     """Apply a rule wherever it applies, in the order of the graph."""
     done = []
     kinds = rule.anchors()
-    for graph in list(draft.values):
-        if draft.is_function(graph):
-            continue
-        for node in list(graph):
-            if node.graph is None or (kinds and node.op_type not in kinds):
-                continue
-            found = rule.find(draft, node)
-            if isinstance(found, Site):
-                done.append(_apply(draft, rule, found))
+    nodes = [node for graph in fusible(draft) for node in graph if not kinds or node.op_type in kinds]
+    for site in rule.sites(draft, (node for node in nodes if node.graph is not None)):
+        done.append(_apply(draft, rule, site))
     return done
 
 

@@ -42,6 +42,11 @@ def _tanh_factored(op: Any, x: Any) -> Any:
     return op.Tanh(op.Mul(op.Mul(x, ROOT), inner), _name="tanh")
 
 
+def _tanh_factored_square(op: Any, x: Any) -> Any:
+    inner = op.Add(op.Mul(op.Mul(x, x), 0.044715), 1.0)
+    return op.Tanh(op.Mul(op.Mul(x, ROOT), inner), _name="tanh")
+
+
 def _last(op: Any, x: Any, inner: Any) -> Any:
     return op.Mul(op.Mul(x, op.Add(inner, 1.0)), 0.5)
 
@@ -70,7 +75,7 @@ class Gelu(OneNode):
     since: ClassVar[int] = 20
     patterns: ClassVar = tuple(
         _pattern(outer, inner)
-        for inner in (_erf, _erf_product, _tanh, _tanh_products, _tanh_factored)
+        for inner in (_erf, _erf_product, _tanh, _tanh_products, _tanh_factored, _tanh_factored_square)
         for outer in (_last, _sum, _first)
     )
 

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from ..edits.base import Edit
 from ..edits.bodies import bodies
+from ..edits.changes import draft_of
 from ..edits.content import of_bytes
 from ..errors import EditError
 from ..model import Model
@@ -26,7 +27,7 @@ from .match import Match, Refusal, attribute, constant, is_constant
 from .nodes import ReplaceNodes, boundary
 from .pattern import Number, Operation, Operators, Output, Pattern, Variable
 from .rule import PatternRule, Rule, Site
-from .run import disjoint, draft_of, find_all
+from .run import disjoint, find_all
 
 
 class HandRule(PatternRule):

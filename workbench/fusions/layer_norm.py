@@ -1,8 +1,9 @@
 """LayerNormalization: (x - mean) / sqrt(var + epsilon), times a scale, plus a shift, over the last axes.
 
 mean = ReduceMean(x), var = ReduceMean((x - mean)^2), over the same axes. The square may be a power or a product, the
-division one by the root or a product with its reciprocal; scale and shift may be missing. Becomes ONNX's
-LayerNormalization (operator set 17, needs a scale), else the function ``workbench::LayerNorm``.
+division one by the root (or the power 0.5) or a product with its reciprocal (or the power -0.5); scale and shift may
+be missing. Becomes ONNX's LayerNormalization (operator set 17, needs a scale), else the function
+``workbench::LayerNorm``.
 
 Refuses: axes that are not the last ones or differ between the two means, a rank that is not known, a scale or shift of
 another shape than the normalised dims, and inner tensors that others read.
@@ -29,28 +30,34 @@ def _product(op: Any, d: Any) -> Any:
     return op.Mul(d, d)
 
 
-def _divided(op: Any, d: Any, root: Any) -> Any:
-    return op.Div(d, root)
+def _divided(op: Any, d: Any, var: Any) -> Any:
+    return op.Div(d, op.Sqrt(var))
 
 
-def _reciprocal(op: Any, d: Any, root: Any) -> Any:
-    return op.Mul(d, op.Reciprocal(root))
+def _reciprocal(op: Any, d: Any, var: Any) -> Any:
+    return op.Mul(d, op.Reciprocal(op.Sqrt(var)))
 
 
-def _one_over(op: Any, d: Any, root: Any) -> Any:
-    return op.Mul(d, op.Div(1.0, root))
+def _one_over(op: Any, d: Any, var: Any) -> Any:
+    return op.Mul(d, op.Div(1.0, op.Sqrt(var)))
+
+
+def _half_power(op: Any, d: Any, var: Any) -> Any:
+    return op.Div(d, op.Pow(var, 0.5))
+
+
+def _minus_half_power(op: Any, d: Any, var: Any) -> Any:
+    return op.Mul(d, op.Pow(var, -0.5))
 
 
 SQUARES = (_power, _product)
-QUOTIENTS = (_divided, _reciprocal, _one_over)
+QUOTIENTS = (_divided, _reciprocal, _one_over, _half_power, _minus_half_power)
 
 
 def _pattern(square: Callable[..., Any], quotient: Callable[..., Any], parts: int) -> Pattern:
     def core(op: Any, x: Any, epsilon: Any) -> Any:
         centred = op.Sub(x, op.ReduceMean(x, _name="mean"))
-        return quotient(
-            op, centred, op.Sqrt(op.Add(op.ReduceMean(square(op, centred), _name="var"), epsilon))
-        )
+        return quotient(op, centred, op.Add(op.ReduceMean(square(op, centred), _name="var"), epsilon))
 
     def both(op: Any, x: Any, epsilon: Any, scale: Any, shift: Any) -> Any:
         return op.Add(op.Mul(core(op, x, epsilon), scale), shift)

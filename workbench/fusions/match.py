@@ -19,6 +19,7 @@ from ..edits.schema import schema_of
 from ..edits.weights import data
 from ..model.info import from_type
 from .pattern import COMMUTATIVE, Number, Operation, Output, Pattern, Variable
+from .types import type_of
 
 STEPS = 4000
 """Goals tried for one attempt; the largest pattern needs some hundred."""
@@ -62,12 +63,12 @@ class Match:
 
     def shape(self, value: ir.Value) -> tuple[Any, ...] | None:
         """The shape of a tensor as far as it is known."""
-        kind = self.draft.types.of(value)
+        kind = type_of(self.draft, value)
         return None if kind is None else from_type(kind)[1]
 
     def dtype(self, value: ir.Value) -> str:
         """The dtype of a tensor, '' where it is not known."""
-        kind = self.draft.types.of(value)
+        kind = type_of(self.draft, value)
         return "" if kind is None else from_type(kind)[0]
 
 
@@ -157,7 +158,9 @@ class _Search:
                 self.solve(rest)
                 if same
                 else self._fail(
-                    f"tensor {value.name!r} is read where {other.name!r} would have to be", value.producer()
+                    f"tensor {value.name!r} is read where {other.name!r} would have to be: the pattern has one "
+                    "tensor at both places",
+                    self._reader(value),
                 )
             )
         if term.constant and not is_constant(value):
@@ -186,17 +189,21 @@ class _Search:
         operation, index = (term.operation, term.index) if isinstance(term, Output) else (term, 0)
         if term in self.bound:
             return self.solve(rest) if self.bound[term] is value else self._fail("another tensor is read")
-        before = (dict(self.bound), dict(self.nodes))
         node = value.producer() if value is not None else None
         reason = self._fits(operation, index, value, node)
         if not reason:
             assert node is not None
+            other_output = operation in self.nodes
             self.bound[term] = value
             self.nodes[operation] = node
+            ahead, behind = operation.order
             for inputs in self._orders(operation, node):
-                if self.solve(_ahead(operation, inputs) + rest + _behind(operation, inputs)):
+                first = [(operation.inputs[i], inputs[i]) for i in ahead]
+                if self.solve([*first, *rest, *((operation.inputs[i], inputs[i]) for i in behind)]):
                     return True
-            self.bound, self.nodes = dict(before[0]), dict(before[1])
+            del self.bound[term]
+            if not other_output:
+                del self.nodes[operation]
         if operation.optional:
             return self.solve([(operation.inputs[0], value), *rest])
         return bool(reason) and self._fail(
@@ -242,25 +249,13 @@ class _Search:
     def _fail(self, reason: str, node: ir.Node | None = None, *, telling: bool = True) -> bool:
         """Note a failure if it is the deepest one; of two as deep, one that does not come from a wrong order of
         operands alone."""
+        if len(self.nodes) < self.found.matched:
+            return False
         count = sum(not operation.optional for operation in self.nodes)
         if (count, telling) > (self.found.matched, self.found.telling) or not self.found.reason:
             self.found.matched, self.found.reason, self.found.node = count, reason, node
             self.found.passed, self.found.telling = tuple(self.nodes.values()), telling
         return False
-
-
-def _ahead(operation: Operation, inputs: list[Any]) -> list[Any]:
-    """Operations come first: what they find decides the order of the others."""
-    pairs = zip(operation.inputs, inputs, strict=False)
-    return [p for p in pairs if isinstance(p[0], Operation | Output)]
-
-
-def _behind(operation: Operation, inputs: list[Any]) -> list[Any]:
-    """Numbers come last: a chain with one wrong constant is a near miss, and is to be found as one."""
-    pairs = list(zip(operation.inputs, inputs, strict=False))
-    return [p for p in pairs if p[0] is None or isinstance(p[0], Variable)] + [
-        p for p in pairs if isinstance(p[0], Number)
-    ]
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:

@@ -13,10 +13,12 @@ from ..edits.base import Edit, names
 from ..edits.bodies import bodies
 from ..edits.content import Content
 from ..edits.draft import Draft
+from ..edits.schema import require
 from ..errors import EditError
 from . import rewrite
 from .edit import Done, allow_weights
 from .match import Refusal, is_constant
+from .types import forget
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ReplaceNodes(Edit):
         object.__setattr__(self, "done", [])
 
     def change(self, draft: Draft) -> None:
+        forget(draft)
         nodes = self._nodes(draft)
         inputs = [draft.value(key) for key in self.inputs] or boundary(nodes)
         outputs = [draft.value(key) for key in self.outputs] or results(nodes)
@@ -118,6 +121,7 @@ def _insert(
         there[tensor.name] = place.constant(draft, graph, f"{anchor.name}_{tensor.name}", held)
     new = []
     for item in proto.node:
+        require(item.op_type, item.domain, draft, graph)
         wires = [there[name] if name else None for name in item.input]
         attributes = {a.name: ir.serde.deserialize_attribute(a) for a in item.attribute}
         one = rewrite.node(

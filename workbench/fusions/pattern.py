@@ -13,8 +13,9 @@ An attribute is compared with the node's, or with the operator's default; a func
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..errors import EditError
@@ -49,6 +50,18 @@ class Operation:
     optional: bool = False
     outputs: int = 1
     test: Callable[[Any], bool] | None = None
+
+    @cached_property
+    def order(self) -> tuple[list[int], list[int]]:
+        """Which inputs to match before all else that waits, and which after it.
+
+        Operations come first: what they find decides the order of the others. Numbers come last: a chain with one wrong
+        constant is a near miss, and is to be found as one.
+        """
+        places = range(len(self.inputs))
+        made = [i for i in places if isinstance(self.inputs[i], Operation | Output)]
+        numbers = [i for i in places if isinstance(self.inputs[i], Number)]
+        return made, [i for i in places if i not in made and i not in numbers] + numbers
 
     def __str__(self) -> str:
         return " or ".join(self.op_types)
@@ -105,6 +118,25 @@ class Pattern:
         for root in self.roots:
             self._collect(root)
         self.required = sum(not item.optional for item in self.operations)
+
+    @cached_property
+    def before_last(self) -> tuple[tuple[str, ...], ...]:
+        """Operator types of the operations that the last one reads in any case."""
+        made = [item.operation if isinstance(item, Output) else item for item in self.roots[0].inputs]
+        return tuple(item.op_types for item in made if isinstance(item, Operation) and not item.optional)
+
+    def may_be_among(self, kinds: Collection[str]) -> bool:
+        """Whether there are nodes for all of its operations in a graph that has such operators."""
+        needed = (item.op_types for item in self.operations if not item.optional)
+        return all(any(op_type in kinds for op_type in op_types) for op_types in needed)
+
+    def may_end_at(self, node: Any) -> bool:
+        """Whether an ``onnx_ir.Node`` may be the last one of a match, by its operator and what makes its inputs."""
+        if node.op_type not in self.roots[0].op_types:
+            return False
+        makers = [value.producer() for value in node.inputs if value is not None]
+        kinds = {maker.op_type for maker in makers if maker is not None}
+        return all(not kinds.isdisjoint(item) for item in self.before_last)
 
     def _collect(self, term: Any) -> None:
         if isinstance(term, Output):

@@ -17,6 +17,7 @@ from .identity import IdentityRemoval
 from .match import Refusal, attribute
 from .rewrite import may_stand_in
 from .rule import Site
+from .types import type_of
 
 
 class QDQCleanUp(IdentityRemoval):
@@ -40,7 +41,7 @@ class QDQCleanUp(IdentityRemoval):
         for name in ("axis", "block_size"):
             if attribute(node, name, draft) != attribute(maker, name, draft):
                 raise Refusal(f"its {name} differs from that of {maker.name!r}")
-        got, wanted = (draft.types.of(item) for item in (source, node.outputs[0]))
+        got, wanted = (type_of(draft, item) for item in (source, node.outputs[0]))
         if got is None or wanted is None or from_type(got)[0] != from_type(wanted)[0]:
             raise Refusal(f"it makes another dtype than {maker.name!r} reads")
         may_stand_in(draft, node, source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,9 @@ class Fused:
         outputs: the tensors that the new nodes make.
         macs_saved: multiply-accumulates; None where a shape is not known.
         bytes_saved: bytes that no longer pass through memory when the new node runs as one kernel.
-        error: of the outputs, each on the same inputs, where it was verified; as in ``Comparison.table``.
-        status: ``fused``, or ``taken back`` because the error was beyond the tolerance.
+        error: that it adds itself to what it makes, where it was verified; as in ``Comparison.table``. Of what is exact
+            (a removal) it is that which reaches the outputs of the model, of all fusions together.
+        status: ``fused``, or ``taken back`` because the error, or that of an output, was beyond the tolerance.
     """
 
     rule: str
@@ -73,7 +75,7 @@ class FusionReport:
         model: name of the model.
         fused: what was applied, and what was taken back.
         refusals: near misses in the fused model.
-        nodes_before, nodes_after: of the main graph.
+        nodes_before, nodes_after: of the model, bodies and functions included; a call of what a fusion made is one.
         tolerance: what errors were held against, None without verification.
     """
 
@@ -82,7 +84,7 @@ class FusionReport:
     refusals: list[Refused] = field(default_factory=list)
     nodes_before: int = 0
     nodes_after: int = 0
-    tolerance: float | None = None
+    tolerance: float | Mapping[str, float] | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -120,7 +122,7 @@ class FusionReport:
         lines += [f"  {row['rule']:<18}{_cells(row)}" for row in self._sums()]
         taken = [item for item in self.fused if item.status != "fused"]
         lines += [
-            f"  taken back: {item.rule} at {item.node!r}: error {item.error:.2g}, tolerance {self.tolerance:.2g}"
+            f"  taken back: {item.rule} at {item.node!r}: error {item.error:.2g}, {self._limit()}"
             for item in taken
         ]
         if self.refusals:
@@ -131,6 +133,11 @@ class FusionReport:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _limit(self) -> str:
+        if isinstance(self.tolerance, Mapping):
+            return "limits " + ", ".join(f"{name} {limit:g}" for name, limit in self.tolerance.items())
+        return f"tolerance {self.tolerance:.2g}"
 
     def _few(self) -> list[Refused]:
         """At most two of each rule."""
@@ -147,19 +154,32 @@ class FusionReport:
         for item in self.fused:
             if item.status != "fused":
                 continue
-            empty = {"rule": item.rule, "times": 0, "before": 0, "after": 0, "macs": 0, "bytes": 0}
+            empty = {
+                "rule": item.rule,
+                "times": 0,
+                "before": 0,
+                "after": 0,
+                "macs": 0,
+                "bytes": 0,
+                "error": None,
+            }
             row = rows.setdefault(item.rule, empty)
             row["times"] += 1
             row["before"] += len(item.before)
             row["after"] += len(item.after)
             row["macs"] += item.macs_saved or 0
             row["bytes"] += item.bytes_saved or 0
+            if item.error is not None:
+                row["error"] = max(row["error"] or 0.0, item.error)
         return list(rows.values())
 
     def _repr_html_(self) -> str:
-        heads = ("rule", "times", "nodes before", "nodes after", "MACs saved", "bytes saved")
+        heads: tuple[str, ...] = ("rule", "times", "nodes before", "nodes after", "MACs saved", "bytes saved")
         keys = ("rule", "times", "before", "after", "macs", "bytes")
         rows = [[row[key] for key in keys] for row in self._sums()]
+        if self.tolerance is not None:
+            heads = (*heads, "largest error")
+            rows = [[*cells, f"{row['error']:.2g}"] for cells, row in zip(rows, self._sums(), strict=True)]
         refused = [
             [item.rule, item.node, item.op_type, item.reason, f"{item.matched} of {item.of}"]
             for item in self.refusals
@@ -183,8 +203,9 @@ class FusionReport:
 def _cells(row: dict[str, Any]) -> str:
     saved = f", {row['macs']:,} MACs" if row["macs"] else ""
     saved += f", {row['bytes']:,} bytes" if row["bytes"] > 0 else ""
+    error = f", error at most {row['error']:.2g}" if row["error"] is not None else ""
     times = "1 time" if row["times"] == 1 else f"{row['times']} times"
-    return f"{times}, {row['before']} nodes to {row['after']}{' saves' + saved[1:] if saved else ''}"
+    return f"{times}, {row['before']} nodes to {row['after']}{' saves' + saved[1:] if saved else ''}{error}"
 
 
 def _table(heads: tuple[str, ...], rows: list[list[Any]]) -> str:

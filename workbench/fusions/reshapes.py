@@ -17,6 +17,7 @@ from ..model.info import from_type
 from .match import Refusal, attribute, constant
 from .rewrite import may_stand_in, stand_in, tidy
 from .rule import NodeRule, Site
+from .types import type_of
 
 KEEP_ORDER = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
@@ -61,7 +62,7 @@ class ReshapeRemoval(NodeRule):
 
 
 def _shape(draft: Draft, value: ir.Value) -> tuple[Any, ...] | None:
-    kind = draft.types.of(value)
+    kind = type_of(draft, value)
     return None if kind is None else from_type(kind)[1]
 
 

@@ -18,6 +18,7 @@ from ..edits.draft import Draft
 from ..edits.schema import attribute as make_attribute
 from ..edits.schema import find as find_schema
 from .match import Match, Refusal, constant, is_constant
+from .types import type_of
 
 RULE = "workbench.fusion"
 """Key, in a node's metadata, of the rule that made it."""
@@ -30,7 +31,7 @@ INLINE = 64
 def weight(match: Match, name: str, array: np.ndarray, like: ir.Value | None = None) -> ir.Value:
     """A new weight under a free name, in the dtype of another tensor."""
     if like is not None:
-        kind = match.draft.types.of(like)
+        kind = type_of(match.draft, like)
         assert kind is not None
         array = array.astype(ir.DataType(kind.tensor_type.elem_type).numpy())
     tensor = ir.Tensor(np.asarray(array, order="C"), name=name)
@@ -245,8 +246,9 @@ def outline(
     key = function.identifier()
     if key not in draft.model.functions:
         draft.add_function(function)
-    if DOMAIN not in draft.model.opset_imports:
-        draft.put(draft.model.opset_imports, DOMAIN, 1)
+    for opsets in (draft.model.opset_imports, draft.opsets(graph)):
+        if DOMAIN not in opsets:
+            draft.put(opsets, DOMAIN, 1)
     if draft.model.ir_version < 8:
         draft.set(draft.model, "ir_version", 8)
     call = node(

@@ -17,7 +17,7 @@ from .pattern import Pattern
 
 def _pattern(square: Callable[..., Any], quotient: Callable[..., Any], scaled: bool) -> Pattern:
     def core(op: Any, x: Any, epsilon: Any) -> Any:
-        return quotient(op, x, op.Sqrt(op.Add(op.ReduceMean(square(op, x), _name="mean"), epsilon)))
+        return quotient(op, x, op.Add(op.ReduceMean(square(op, x), _name="mean"), epsilon))
 
     def times(op: Any, x: Any, epsilon: Any, scale: Any) -> Any:
         return op.Mul(core(op, x, epsilon), scale)

@@ -38,10 +38,12 @@ class Rotary(OneNode):
 
     def admit(self, match: Match) -> None:
         x, turned = match.values["x"], match.named["turned"]
-        shape = match.shape(x)
-        if shape is None or not isinstance(shape[-1], int) or shape[-1] % 2:
-            raise Refusal(f"the last dim of {x.name!r} is not known to be even: its shape is {shape}")
-        last, half = (-1, len(shape) - 1), shape[-1] // 2
+        shapes = [match.shape(match.values[name]) for name in ("x", "cos", "sin")]
+        known = [shape for shape in shapes if shape]
+        size = next((shape[-1] for shape in known if isinstance(shape[-1], int) and shape[-1] > 1), None)
+        if size is None or size % 2:
+            raise Refusal(f"the last dim of {x.name!r} is not known to be even: its shape is {shapes[0]}")
+        last, half = (-1, max(map(len, known)) - 1), size // 2
         if attribute(turned, "axis", match.draft) not in last:
             raise Refusal(f"its axis is {attribute(turned, 'axis', match.draft)}, expected the last", turned)
         if "split" in match.named:
@@ -55,7 +57,7 @@ class Rotary(OneNode):
                 raise Refusal(f"its parts are {list(sizes)}, expected two halves of {2 * half}", item)
             return
         for name, wanted in (("low", (0, half)), ("high", (half, 2 * half))):
-            self._slice(match, match.named[name], wanted, last, 2 * half)
+            self._slice(match, match.named[name], wanted, last, size)
 
     def _slice(self, match: Match, item: ir.Node, wanted: Any, last: Any, size: int) -> None:
         given = [constant(value) for value in item.inputs[1:]]

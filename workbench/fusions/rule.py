@@ -7,6 +7,7 @@ far it came and what broke it), or with None where the node does not even begin 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -92,6 +93,13 @@ class Rule:
             functions: whether it may make a function of the model where ONNX has no operator at this operator set.
         """
         raise NotImplementedError
+
+    def sites(self, draft: Draft, nodes: Iterable[ir.Node], functions: bool = True) -> Iterator[Site]:
+        """``find`` at many nodes, without the reasons why not, which is quicker."""
+        for node in nodes:
+            found = self.find(draft, node, functions)
+            if isinstance(found, Site):
+                yield found
 
     def closest(self, draft: Draft, node: ir.Node) -> Site | Miss | None:
         """The best that can be said about a node, whichever part of the pattern it could be."""
@@ -184,6 +192,17 @@ class PatternRule(Rule):
             best = better(best, found)
         return best
 
+    def sites(self, draft: Draft, nodes: Iterable[ir.Node], functions: bool = True) -> Iterator[Site]:
+        kinds = {node.op_type for node in draft.nodes.values()}
+        patterns = [pattern for pattern in self.patterns if pattern.may_be_among(kinds)]
+        for node in nodes if patterns else ():
+            for pattern in patterns:
+                if pattern.may_end_at(node):
+                    found = self._judge(draft, attempt(draft, pattern, node), functions)
+                    if isinstance(found, Site):
+                        yield found
+                        break
+
     def _judge(self, draft: Draft, tried: Attempt, functions: bool = True) -> Site | Miss:
         of, match = tried.pattern.required, tried.match
         if match is None:
@@ -210,6 +229,9 @@ class PatternRule(Rule):
                 raise Refusal("it is in another graph than the node that reads it", node)
             if any(bodies(node)):
                 raise Refusal("it has bodies", node)
+            given = [item.name for item in node.attributes.values() if item.is_ref()]
+            if given:
+                raise Refusal(f"its attribute {given[0]!r} is given by each call of the function", node)
             if node in ends:
                 continue
             for value in node.outputs:

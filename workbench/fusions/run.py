@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from ..edits.changes import draft_of
 from ..edits.draft import Draft
 from ..edits.history import version_of
 from ..errors import EditError, ModelError
 from ..model import Model
 from ..model.check import check_model
-from ..model.costs import UNKNOWN
+from ..model.collection import paused
 from .catalog import BY_NAME, RULES, named
-from .edit import Done
+from .edit import fusible
+from .onnxscript import rules_of
 from .report import Fused, FusionReport, Refused
 from .rule import Miss, Rule, Site
+from .savings import Savings
+from .types import forget
+
+if TYPE_CHECKING:
+    from .verify import Verifier
 
 ROUNDS = 4
 """Times that all rules run, each on what the ones before have left, until none finds anything."""
@@ -25,7 +33,7 @@ ROUNDS = 4
 
 def fuse(
     model: Model,
-    rules: Iterable[str | Rule] | str | None = None,
+    rules: Any = None,
     verify: Any = None,
     tolerance: float | Mapping[str, float] = 1e-4,
     *,
@@ -40,10 +48,11 @@ def fuse(
     (``convert_opset`` does that, and gives more rules an operator of ONNX).
 
     Args:
-        rules: names (``wb.fusions.RULES``), rules of your own (``wb.fusions.rule``), or None for all of the catalog,
-            in its order.
-        verify: inputs, as ``wb.compare`` takes them, or True for generated ones: after each rule the model is
-            compared with what it was, and what adds more error than the tolerance is taken back.
+        rules: names (``wb.fusions.RULES``), rules of your own (``wb.fusions.rule``), rules and sets of rules of
+            onnxscript's rewriter, or None for all of the catalog, in its order.
+        verify: inputs, as ``wb.compare`` takes them, or True for generated ones. Each fusion is run beside the model as
+            it was, on the values that are there, and taken back alone if it adds more error than the tolerance; so is
+            the first one after which an output exceeds it.
         tolerance: for the error that a fusion itself adds, and for what reaches the outputs; as in ``wb.compare``.
         functions: False leaves alone what would need a function.
         shapes: values for symbolic dims, as ``wb.compare`` takes them: for generated inputs, and to count what is
@@ -58,84 +67,169 @@ def fuse(
         InputError, BackendError: verification cannot run.
     """
     chosen = resolve(rules)
-    run = _Run(model, FusionReport(model.name, nodes_before=len(model.ir.graph)), functions, shapes)
-    if verify is not None and verify is not False:
-        from .verify import Verifier
+    report = FusionReport(model.name, nodes_before=_count(model))
+    run = _Run(model, report, chosen, functions, shapes)
+    with paused(), _bar(progress, len(chosen)) as tick:
+        if verify is None or verify is False:
+            run.all(tick)
+        else:
+            from .verify import Verifier
 
-        run.verifier = Verifier(None if verify is True else verify, tolerance, shapes)
-        run.report.tolerance = tolerance if isinstance(tolerance, float | int) else None
-    nothing: dict[Rule, Model] = {}  # rule -> the model in which it found nothing
-    with _bar(progress, len(chosen)) as tick:
-        for _ in range(ROUNDS):
-            before = run.model
-            for rule in chosen:
-                tick(rule.name)
-                if nothing.get(rule) is not run.model:
-                    given = run.model
-                    run.rule(rule)
-                    if run.model is given:
-                        nothing[rule] = given
-            if run.model is before:
-                break
-    run.report.refusals = [*run.failed, *refusals(run.model, chosen, functions)]
+            report.tolerance = tolerance
+            with Verifier(model, None if verify is True else verify, tolerance, shapes) as verifier:
+                run.verified(verifier, tick)
+    report.fused = run.fused + run.back
+    report.refusals = [*run.failed, *refusals(run.model, chosen, functions)]
     made = run.model if run.model is not model else model.at(version_of(model))
-    run.report.nodes_after = len(made.ir.graph)
-    made.__dict__["report"] = run.report
+    report.nodes_after = _count(made)
+    made.__dict__["report"] = report
     return made
 
 
-def resolve(rules: Iterable[str | Rule] | str | None) -> tuple[Rule, ...]:
+def _count(model: Model) -> int:
+    return sum(map(len, fusible(draft_of(model))))
+
+
+def resolve(rules: Any) -> tuple[Rule, ...]:
     """Rules by name, or as they are."""
     if rules is None:
         return RULES
-    given = [rules] if isinstance(rules, str | Rule) else list(rules)
-    return tuple(item if isinstance(item, Rule) else named(item) for item in given)
+    several = isinstance(rules, Iterable) and not isinstance(rules, str) and rules_of(rules) is None
+    given = list(rules) if several else [rules]
+    return tuple(rule for item in given for rule in _resolved(item))
+
+
+def _resolved(item: Any) -> list[Rule]:
+    if isinstance(item, Rule):
+        return [item]
+    if isinstance(item, str):
+        return [named(item)]
+    found = rules_of(item)
+    if found is None:
+        raise EditError(
+            f"got {type(item).__name__} as a rule; expected a name (wb.fusions.RULES), a rule (wb.fusions.rule), or "
+            "one of onnxscript's rewriter"
+        )
+    return found
 
 
 @dataclass
 class _Run:
-    model: Model
+    given: Model
     report: FusionReport
+    rules: tuple[Rule, ...]
     functions: bool
     shapes: Any = None
-    verifier: Any = None
 
     def __post_init__(self) -> None:
         self.rejected: set[tuple[str, str]] = set()
         self.failed: list[Refused] = []
-        self.sound = _sound(self.model)
+        self.back: list[Fused] = []
+        self.verifier: Any = None
+        self._start()
 
-    def rule(self, rule: Rule) -> None:
-        """Apply a rule wherever it applies."""
-        before = self.model
-        done = self._apply(rule)
-        if not done:
+    def _start(self) -> None:
+        self.model = self.given
+        self.fused: list[Fused] = []
+        self.numbers: list[int | None] = []  # of the fusions, for the verifier
+        self.edits: list[tuple[Rule, Model, int]] = []  # the model after each, and how many are fused then
+        self.savings: Savings | None = None
+
+    def all(self, tick: Callable[[str], None]) -> None:
+        """Apply all rules wherever they apply, until none finds anything."""
+        nothing: dict[Rule, Model] = {}  # rule -> the model in which it found nothing
+        for _ in range(ROUNDS):
+            before = self.model
+            for rule in self.rules:
+                tick(rule.name)
+                if nothing.get(rule) is not self.model:
+                    given = self.model
+                    self._rule(rule)
+                    if self.model is given:
+                        nothing[rule] = given
+            if self.model is before:
+                break
+        self._check()
+
+    def verified(self, verifier: Verifier, tick: Callable[[str], None]) -> None:
+        """Apply all rules, take back what exceeds the tolerance, and apply them again without that, until all fits.
+
+        A fusion that exceeds it by what it adds itself is taken back; where only an output of the model exceeds it, the
+        fusion with which it first does.
+        """
+        self.verifier = verifier
+        while True:
+            self._start()
+            verifier.start()
+            self.all(tick)
+            if not self.edits:
+                return
+            self.fused, beyond, fits = verifier.judge(self.model, self.fused, self.numbers)
+            if not beyond and fits:
+                return
+            ends = [0, *(count for _, _, count in self.edits)]
+            spans = [range(*pair) for pair in pairwise(ends)]
+            if beyond:
+                bad = [index for index, span in enumerate(spans) if not beyond.isdisjoint(span)]
+            else:
+                bad = [self._first(verifier)]
+            for index in bad:
+                rule = self.edits[index][0]
+                for place in spans[index]:
+                    self.rejected.add((rule.name, self.fused[place].node))
+                    self.back.append(replace(self.fused[place], status="taken back"))
+
+    def _first(self, verifier: Verifier) -> int:
+        """The first edit after which an output exceeds the tolerance."""
+        low, high = 0, len(self.edits) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if verifier.fits(self.edits[middle][1]):
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _check(self) -> None:
+        """Let onnx's checker look at the model, and name the rule that made what it does not take."""
+        if not self.edits or _sound(self.model) or not _sound(self.given):
             return
-        if self.sound and not _sound(self.model):
-            self._broken(rule)
-        rows = [Fused(rule.name, item.anchor, item.before, item.after, item.outputs) for item in done]
-        fused = [_costed(before, self.model, row, self.shapes) for row in rows]
-        if self.verifier is not None:
-            fused = self._verify(rule, before, fused)
-        self.report.fused += fused
+        rule, model = next((rule, model) for rule, model, _ in self.edits if not _sound(model))
+        try:
+            check_model(model._skeleton, f"what the rule {rule.name!r} made")
+        except ModelError as error:
+            raise EditError(
+                f"{error}; this is a bug of the rule: leave it out with rules=, and tell its author"
+            ) from error
 
-    def _apply(self, rule: Rule) -> list[Done]:
+    def _rule(self, rule: Rule) -> None:
+        """Apply a rule wherever it applies."""
         rejected = {node for name, node in self.rejected if name == rule.name}
         if rule.together and rejected:  # it was taken back as a whole
-            return []
+            return
         sites = [site for site in find_all(self.model, rule, self.functions) if _name(site) not in rejected]
         groups = [sites] if rule.together and sites else [[site] for site in disjoint(sites)]
         # all edits before the first is applied: they name what matches hold, which is true of this graph
         edits = [(group, rule.edit([] if rule.together else group)) for group in groups]
-        done: list[Done] = []
         for group, edit in edits:
-            try:
-                self.model = self.model.apply(edit)
-            except EditError as error:
-                self._refused(rule, group, error)
-                continue
-            done += edit.done  # type: ignore[attr-defined]
-        return done
+            self._edit(rule, group, edit)
+
+    def _edit(self, rule: Rule, sites: list[Site], edit: Any) -> None:
+        if self.savings is None:
+            self.savings = Savings(self.given, self.shapes)
+        judged = self.verifier is not None and not rule.exact
+        before = self.verifier.before(sites) if judged else {}
+        try:
+            self.model = self.model.apply(edit)
+        except EditError as error:
+            self._refused(rule, sites, error)
+            return
+        draft = draft_of(self.model)
+        for done in edit.done:
+            saved = self.savings.of(draft, done)
+            self.fused.append(Fused(rule.name, done.anchor, done.before, done.after, done.outputs, *saved))
+            self.numbers.append(self.verifier.after(draft, done, before) if judged else None)
+        self.edits.append((rule, self.model, len(self.fused)))
 
     def _refused(self, rule: Rule, sites: list[Site], error: EditError) -> None:
         """What a rule found and the checks of an edit refused."""
@@ -143,37 +237,6 @@ class _Run:
         site = sites[0]
         miss = Miss(site.anchor, site.anchor, f"the edit was refused: {error}", 1, 1, tuple(site.nodes))
         self.failed.append(refused(rule, miss))
-
-    def _broken(self, rule: Rule) -> None:
-        try:
-            check_model(self.model._skeleton, f"what the rule {rule.name!r} made")
-        except ModelError as error:
-            raise EditError(
-                f"{error}; this is a bug of the rule: leave it out with rules=, and tell its author"
-            ) from error
-
-    def _verify(self, rule: Rule, before: Model, fused: list[Fused]) -> list[Fused]:
-        """Take back what exceeds the tolerance: sites by their own error; where only an output of the model exceeds
-        it, the worse half of the sites, until none does."""
-        back: list[Fused] = []
-        while True:
-            errors, beyond, reaches = self.verifier.judge(before, self.model, fused)
-            fused = [replace(item, error=errors.get(item.node)) for item in fused]
-            if not beyond and not reaches:
-                return fused + back
-            worst = sorted(fused, key=lambda item: item.error or 0.0, reverse=True)
-            bad = beyond or {item.node for item in worst[: (len(worst) + 1) // 2]}
-            if rule.together:
-                bad = {item.node for item in fused}
-            self.rejected.update((rule.name, node) for node in bad)
-            back += [replace(item, status="taken back") for item in fused if item.node in bad]
-            fused = [item for item in fused if item.node not in bad]
-            self.model = before
-            for item in fused:
-                site = next(s for s in find_all(self.model, rule, self.functions) if _name(s) == item.node)
-                self.model = self.model.apply(rule.edit([site]))
-            if not fused:
-                return back
 
 
 def _sound(model: Model) -> bool:
@@ -189,27 +252,17 @@ def _name(site: Site) -> str:
     return site.anchor.name or ""
 
 
-def draft_of(model: Model) -> Draft:
-    """The graph of a model with its index and types, at the version of the model."""
-    version = version_of(model)
-    version.graph()
-    draft = version.line.draft
-    draft.types.know()
-    return draft
-
-
 def _nodes(draft: Draft, rule: Rule) -> Iterator[ir.Node]:
     kinds = rule.anchors()
-    for graph in list(draft.values):
-        if not draft.is_function(graph):
-            yield from (node for node in list(graph) if not kinds or node.op_type in kinds)
+    for graph in fusible(draft):
+        yield from (node for node in list(graph) if not kinds or node.op_type in kinds)
 
 
 def find_all(model: Model, rule: Rule, functions: bool = True) -> list[Site]:
     """Every place of a model where a rule applies; places may overlap."""
     draft = draft_of(model)
-    found = [rule.find(draft, node, functions) for node in _nodes(draft, rule)]
-    return [item for item in found if isinstance(item, Site)]
+    forget(draft)
+    return list(rule.sites(draft, _nodes(draft, rule), functions))
 
 
 def disjoint(sites: list[Site]) -> list[Site]:
@@ -220,12 +273,14 @@ def disjoint(sites: list[Site]) -> list[Site]:
         if not taken & set(site.nodes):
             taken.update(site.nodes)
             kept.append(site)
-    return [site for site in sites if site in kept]
+    order = {id(site): index for index, site in enumerate(sites)}
+    return sorted(kept, key=lambda site: order[id(site)])
 
 
 def refusals(model: Model, rules: Iterable[Rule], functions: bool = True) -> Iterator[Refused]:
     """The near misses of rules in a model, one per rule and anchor."""
     draft = draft_of(model)
+    forget(draft)
     for rule in rules:
         for node in _nodes(draft, rule):
             found = rule.find(draft, node, functions)
@@ -247,7 +302,7 @@ def refused(rule: Rule, miss: Miss) -> Refused:
     )
 
 
-def why_not(model: Model, rule: str | Rule, node: str) -> Refused:
+def why_not(model: Model, rule: Any, node: str) -> Refused:
     """Why a rule was not applied to a node: the closest partial match that it is a part of, and what broke it.
 
     Args:
@@ -260,8 +315,9 @@ def why_not(model: Model, rule: str | Rule, node: str) -> Refused:
     Raises:
         EditError: there is no such rule. NotInModelError: there is no such node.
     """
-    found = named(rule) if isinstance(rule, str) else rule
+    (found,) = resolve(rule)
     draft = draft_of(model)
+    forget(draft)
     item = draft.node(node)
     answer = found.closest(draft, item)
     if answer is None:
@@ -282,34 +338,6 @@ def why_not(model: Model, rule: str | Rule, node: str) -> Refused:
     return refused(found, answer)
 
 
-def _costed(before: Model, after: Model, item: Fused, shapes: Any) -> Fused:
-    """With the MACs and bytes that it saves, from the costs of both models."""
-    (one, _), (two, _) = before.walk(shapes), after.walk(shapes)
-    old = [one.nodes.get(name, UNKNOWN) for name in item.before]
-    new = [two.nodes.get(name, UNKNOWN) for name in item.after]
-    macs = _minus([cost.macs for cost in old], [cost.macs for cost in new])
-    moved = _minus([cost.bytes for cost in old], [_moved(after, two, name) for name in item.after])
-    return replace(item, macs_saved=macs, bytes_saved=moved)
-
-
-def _minus(old: list[int | None], new: list[int | None]) -> int | None:
-    if None in old or None in new:
-        return None
-    return sum(item or 0 for item in old) - sum(item or 0 for item in new)
-
-
-def _moved(model: Model, walk: Any, name: str) -> int | None:
-    """Bytes of a node; of a call only what it reads and makes, as one kernel would."""
-    cost = walk.nodes.get(name, UNKNOWN)
-    node = draft_of(model).nodes.get(name)
-    if node is None or (node.domain, node.op_type, node.overload) not in model.ir.functions:
-        return int(cost.bytes) if cost.bytes is not None else None
-    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
-    infos = [walk.tensors.get(draft_of(model).key(value)) for value in values]
-    sizes = [info.bytes if info is not None else None for info in infos]
-    return None if None in sizes else sum(size or 0 for size in sizes)
-
-
 def _bar(progress: bool, rules: int) -> Any:
     import contextlib
 
@@ -317,7 +345,7 @@ def _bar(progress: bool, rules: int) -> Any:
     def show() -> Iterator[Any]:
         from tqdm.auto import tqdm
 
-        with tqdm(desc="fusing", disable=not progress, delay=2, unit="rule") as bar:
+        with tqdm(desc="fusing", disable=not progress, delay=2, unit=" rules") as bar:
 
             def tick(name: str) -> None:
                 bar.set_postfix_str(name, refresh=False)

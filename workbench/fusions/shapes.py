@@ -17,6 +17,7 @@ from ..model.info import from_type
 from .match import Refusal, attribute, constant
 from .rewrite import to_constant
 from .rule import NodeRule, Site
+from .types import type_of
 
 
 class ShapeFolding(NodeRule):
@@ -52,7 +53,7 @@ class ShapeFolding(NodeRule):
 
     def _cast(self, draft: Draft, node: ir.Node) -> np.ndarray | None:
         array, like = constant(node.inputs[0]), node.inputs[1]
-        kind = draft.types.of(like) if like is not None else None
+        kind = type_of(draft, like) if like is not None else None
         if array is None:
             return None
         if kind is None or not kind.tensor_type.elem_type:
@@ -66,7 +67,7 @@ class ShapeFolding(NodeRule):
 
 def _dims(draft: Draft, node: ir.Node) -> list[Any]:
     value = node.inputs[0]
-    kind = draft.types.of(value) if value is not None else None
+    kind = type_of(draft, value) if value is not None else None
     shape = from_type(kind)[1] if kind is not None else None
     if shape is None:
         raise Refusal(f"the rank of {value.name if value else ''!r} is not known", node)

@@ -213,7 +213,9 @@ class Walk:
         try:
             from onnx.reference import ReferenceEvaluator  # costs 10 MB and is rarely needed
 
-            results = ReferenceEvaluator(function).run(None, {n: self.values[n] for n in node.input if n}, {})
+            with np.errstate(all="ignore"):
+                given = {n: self.values[n] for n in node.input if n}
+                results = ReferenceEvaluator(function).run(None, given, {})
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             return  # the reference operators lack some operators and types: the value stays unknown
         for name, value in zip(node.output, results, strict=True):

@@ -64,6 +64,7 @@ class Walk:
         self.nodes: dict[str, NodeCost] = {}
         self.once: list[str] = []
         self.count = count
+        self._scopes: dict[str, Scope] = {}
         self.visits_left = MAX_VISITS + 4 * len(model.graph.node)
         self.ir_version = model.ir_version
         self.functions = {(f.domain, f.name, f.overload): f for f in model.functions}
@@ -71,6 +72,28 @@ class Walk:
         types = {i.name: self.filled(i.type, input_shapes.get(i.name)) for i in model.graph.input}
         opsets = {opset.domain: opset.version for opset in model.opset_import} or {"": 1}
         Scope(self, "", opsets, types).run(model.graph)
+
+    def further(self, path: str, node: NodeProto, weights: Mapping[str, TypeProto]) -> NodeCost:
+        """The cost of a node that takes the place of others in a graph that was walked; its outputs are known from then
+        on. Not for nodes with bodies and calls.
+
+        Args:
+            path: of the graph: '' for the main one.
+            weights: types of what it reads that was not there before.
+        """
+        scope = self._scopes.get(path)
+        if scope is None:
+            return UNKNOWN
+        for name, kind in weights.items():
+            scope.types[name] = kind
+            scope.record(name)
+        self.nodes.pop(node.name, None)
+        scope.visit(node)
+        return self.nodes[node.name]
+
+    def known(self, path: str, name: str) -> TensorInfo | None:
+        """What is known of a tensor of a graph that was walked."""
+        return self._scopes[path].infos.get(name) if path in self._scopes else None
 
     def filled(self, declared: TypeProto, shape: tuple[int, ...] | None = None) -> TypeProto:
         """A declared type with the dims filled in that are known."""
@@ -105,6 +128,7 @@ class Scope:
         self.spent = NodeCost(0, 0)
         self._declared: dict[str, TypeProto] = {}
         self._imports = [onnx.helper.make_opsetid(*item) for item in opsets.items()]
+        walk._scopes.setdefault(path, self)
 
     def run(self, graph: GraphProto | FunctionProto) -> None:
         """Walk the nodes of a graph or function."""
@@ -114,15 +138,16 @@ class Scope:
         if isinstance(graph, GraphProto):
             self._declared |= {info.name: info.type for info in graph.output}
         for name in self.types.maps[0]:
-            self._record(name)
+            self.record(name)
         for node in graph.node:
             self.walk.visits_left -= 1
             if self.walk.visits_left < 0:
                 self.spent = NodeCost(None, None)
                 return
-            self._node(node)
+            self.visit(node)
 
-    def _node(self, node: NodeProto) -> None:
+    def visit(self, node: NodeProto) -> None:
+        """Walk one node."""
         if self.attributes is not None:
             node = _resolve(node, self.attributes)
         cost = None
@@ -138,7 +163,7 @@ class Scope:
         for name in node.output:
             if name:
                 self._complete(name)
-                self._record(name)
+                self.record(name)
         if cost is None:
             self._fold(node)
             cost = self._cost(node) if self.walk.count else UNKNOWN
@@ -243,7 +268,8 @@ class Scope:
                 dims = [a if isinstance(a, int) else b or a for a, b in zip(shape, stated, strict=True)]
                 self.types[name] = with_shape(known, dims)
 
-    def _record(self, name: str) -> None:
+    def record(self, name: str) -> None:
+        """Note what is known of a tensor."""
         if name in self.types:
             self.infos[name] = TensorInfo(name, *from_type(self.types[name]))
             self.walk.tensors.setdefault(within(self.path, name), self.infos[name])

@@ -261,7 +261,7 @@ def _put(
         bodies.DOMAIN, plugin.name, (), attributes, num_outputs=len(makes),
         name=draft.new_node_name(edit.name, base),
     )  # fmt: skip
-    order = {other: index for index, other in enumerate(graph)}
+    order = draft.order(graph)
     last = max(found, key=order.__getitem__)
     draft.insert(graph, [node], last)
     draft.set_inputs(node, reads)

@@ -21,6 +21,10 @@ LONGEST = 160
 """Characters of a node's attributes in the columns; the rest is fetched on demand."""
 
 
+_UNKNOWN = (None, None, None, (0, 0))
+"""What is stated of a tensor of which nothing is stated."""
+
+
 class Table:
     """Strings that are stored once and referred to by their number."""
 
@@ -53,6 +57,7 @@ class Builder:
         self.made: Table = old.made if old else Table("")
         self.tree: list[list[Any]] = old.tree if old else [[-1, ""]]
         self.paths: dict[tuple[str, ...], int] = old.paths if old else {(): 0}
+        self._named: dict[str, int] = old._named if old else {}
         self._rows: dict[ir.Node, tuple[Any, ...]] = old._rows if old else {}
         self._facts: dict[ir.Value, tuple[Any, ...]] = old._facts if old else {}
         self._family: object = old._family if old else object()
@@ -191,6 +196,9 @@ class Builder:
         shape, kind, constant = value.shape, value.type, value.const_value
         known = self._facts.get(value)
         if known is None or not (known[0] is shape and known[1] is kind and known[2] is constant):
+            if shape is kind is constant is None and held(value) is None:
+                self._facts[value] = _UNKNOWN
+                return _UNKNOWN[3]
             dtype, dims = declared(value)
             known = self._facts[value] = (
                 shape,
@@ -212,7 +220,15 @@ class Builder:
 
     def _scope(self, node: ir.Node) -> int:
         """Number of the module that a node belongs to, from metadata or from its name."""
-        path = module_path(node)
+        if node.metadata_props:
+            return self._path(module_path(node))
+        around = (node.name or "").rpartition("/")[0]
+        known = self._named.get(around)
+        if known is None:
+            known = self._named[around] = self._path(module_path(node))
+        return known
+
+    def _path(self, path: tuple[str, ...]) -> int:
         known = self.paths.get(path)
         if known is not None:
             return known

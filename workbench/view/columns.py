@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from ..edits.changes import changed
 from ..model import Model, TensorInfo
+from ..model.collection import paused
 from ..model.scopes import within
 from .blocks import blocks
 from .build import Builder, Table, shape_text
@@ -98,13 +99,15 @@ def columns(model: Model, *, infer: bool = True, earlier: Columns | None = None)
     """
     same = changed(earlier.builder.model, model) if earlier is not None and earlier.builder else None
     if same is None or earlier is None:
-        made = _made(Builder(model))
+        with paused():
+            made = _made(Builder(model))
         if infer:
             inferred = shapes(model, made)
             made.header |= inferred.header
             made.arrays |= inferred.arrays
         return made
-    made = _made(Builder(model, earlier.builder))
+    with paused():
+        made = _made(Builder(model, earlier.builder))
     if "node.macs" in earlier.arrays:
         carry(earlier, made, *same)
     return made

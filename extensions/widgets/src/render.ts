@@ -69,7 +69,6 @@ export class Renderer {
   private ratio = 1;
   private open: number[] = [];
   private opened = new Set<number>();
-  private byY!: Int32Array;
   private widths = new Map<string, number>();
 
   constructor(readonly canvas: HTMLCanvasElement, public scene: Scene, public theme: Theme) {
@@ -93,7 +92,6 @@ export class Renderer {
       .flatMap(([l, level]) => level.inside.map(([item]) => scene.parts[l].first + item))
       .sort((a, b) => scene.level[b] - scene.level[a]);
     this.opened = new Set(this.open);
-    this.byY = Int32Array.from(kind.keys()).sort((a, b) => y[a] - y[b]);
     this.boxes = scopeBoxes(scene);
   }
 
@@ -315,35 +313,25 @@ export class Renderer {
 
   /** So far away that an item is less than a pixel: as many of them as can be told apart. */
   private drawSample(x0: number, y0: number, x1: number, y1: number) {
-    const { x, y, w, h } = this.scene;
+    const { x, y, w, h, kind } = this.scene;
     const c = this.context;
     const { k } = this.camera;
-    const n = this.byY.length;
-    const find = (limit: number) => {
-      let [lo, hi] = [0, n];
-      while (lo < hi) {
-        const mid = (lo + hi) >> 1;
-        if (y[this.byY[mid]] < limit) lo = mid + 1;
-        else hi = mid;
-      }
-      return lo;
-    };
-    const [first, last] = [find(y0 - 100), find(y1)];
-    const wide = this.share(x0, -Infinity, x1, Infinity);
-    const step = Math.max(1, Math.ceil(((last - first) * wide) / 12000));
+    const step = Math.max(1, Math.ceil((kind.length * this.share(x0, y0, x1, y1)) / 12000));
     const byColor = new Map<string, number[]>(); // changing the colour for each is slow
-    for (let j = first; j < last; j += step) {
-      const i = this.byY[j];
-      if (x[i] < x0 - 300 || x[i] > x1 + 300 || this.opened.has(i)) continue;
+    const marked: number[] = [];
+    this.items.each(y0, y1, (i) => {
+      if (x[i] + w[i] / 2 < x0 || x[i] - w[i] / 2 > x1) return;
+      if (this.marked[i]) marked.push(i);
+      if (i % step || this.opened.has(i)) return;
       const color = this.color(i);
       (byColor.get(color) ?? byColor.set(color, []).get(color)!).push(i);
-    }
+    });
     for (const [color, list] of byColor) {
       c.fillStyle = color;
       this.drawn += list.length;
       for (const i of list) c.fillRect(x[i] - Math.max(w[i], 2 / k) / 2, y[i], Math.max(w[i], 2 / k), Math.max(h[i], 1.2 / k));
     }
-    for (let j = first; j < last; j++) if (this.marked[this.byY[j]]) this.drawMark(this.byY[j]);
+    for (const i of marked) this.drawMark(i);
   }
 
   private drawBlock(i: number) {

@@ -13,7 +13,7 @@ import { type Coloring, coloring, OVERLAYS } from "./overlay";
 import type { place, Placed } from "./place";
 import { Pointer } from "./pointer";
 import { type Camera, NEAR, Renderer } from "./render";
-import { GROUP, NODE, type Places, Scene } from "./scene";
+import { GROUP, NODE, Scene } from "./scene";
 import css from "./style.css";
 import workerText from "worker:./worker.ts";
 
@@ -132,7 +132,7 @@ export class View {
     this.map = new Minimap(this.mini, this.renderer, (x, y) => this.aim({ x, y, k: this.renderer.camera.k }, true));
     new Pointer(this);
     this.observe();
-    this.readTheme();
+    this.readTheme(); // before anything is coloured
     this.dressed();
     this.measure();
     this.look();
@@ -190,6 +190,7 @@ export class View {
 
   dispose() {
     clearTimeout(this.settled);
+    clearTimeout(this.announcing);
     cancelAnimationFrame(this.frame);
     this.live.dispose();
     this.worker?.terminate();
@@ -199,11 +200,13 @@ export class View {
 
   // --- places
 
-  async arrange(data: Data, earlier?: Places): Promise<Scene> {
-    const scene = new Scene(data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap }, earlier);
-    const before = this.scene?.placed;
+  /** A scene of the data; `nodes` has the numbers that its nodes have in the one shown, where they are others. */
+  async arrange(data: Data, nodes?: Int32Array): Promise<Scene> {
+    const before = this.scene as Scene | undefined;
+    const choice = { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap };
+    const scene = new Scene(data, choice, before && { scene: before, nodes });
     // what is drawn has not changed by a rename or an attribute; for what is small the page itself is quicker: no copy
-    const placed = before && scene.alike(this.scene) ? before
+    const placed = before && scene.alike(before) ? before.placed!
       : scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
     scene.finish(placed.out, placed.sizes);
     return scene;
@@ -240,29 +243,30 @@ export class View {
     });
   }
 
-  /** Arranges again; the item `anchor` (else the one in the middle that is still there) stays on the screen. */
-  async rearrange(anchor?: string) {
-    const before = this.scene;
-    const scene = await this.arrange(this.data, before.where());
-    const { camera } = this.renderer;
-    const at = new Map(scene.kind.map((_, i) => [scene.keyOf(i), i]));
-    let [old, near] = [-1, Infinity];
-    before.kind.forEach((_, i) => {
-      const key = before.keyOf(i);
-      const far = key === anchor ? -1 : Math.hypot(before.x[i] - camera.x, before.y[i] - camera.y);
-      if (far < near && at.has(key)) [old, near] = [i, far];
-    });
-    this.scene = scene;
-    this.renderer.take(scene);
-    if (old >= 0) {
-      const now = at.get(before.keyOf(old))!;
-      camera.x += scene.x[now] - before.x[old];
-      camera.y += scene.y[now] - before.y[old];
-      this.target = undefined;
-    }
+  /** Arranges again; a node (else what is in the middle) stays on the screen. */
+  async rearrange(anchor = -1) {
+    this.follow(await this.arrange(this.data), anchor);
     this.recolor({});
     this.mark();
     this.redraw();
+  }
+
+  /** Goes on to the next scene: the place of a node of the one shown (else the middle) stays where it is. */
+  follow(scene: Scene, anchor: number) {
+    const { scene: before, renderer } = this;
+    const focus = before.itemOf[anchor] ?? -1;
+    const [x, y] = focus >= 0 ? [before.x[focus], before.y[focus]] : [renderer.camera.x, renderer.camera.y];
+    let [near, dx, dy] = [Infinity, 0, 0];
+    scene.was.forEach((was, i) => {
+      const far = was < 0 ? Infinity : Math.abs(before.x[was] - x) + Math.abs(before.y[was] - y);
+      if (far < near) [near, dx, dy] = [far, scene.x[i] - before.x[was], scene.y[i] - before.y[was]];
+    });
+    this.scene = scene;
+    renderer.take(scene);
+    for (const camera of [renderer.camera, ...(this.target ? [this.target] : [])]) {
+      camera.x += dx;
+      camera.y += dy;
+    }
   }
 
   named(names: readonly string[]): number[] {
@@ -311,7 +315,7 @@ export class View {
     }));
     this.overlays.value = this.state.overlay;
     this.noiseButton.setAttribute("aria-pressed", String(this.state.hide.length > 0));
-    this.map.rebuild(this.theme);
+    this.map.stale = true;
     this.redraw();
   }
 
@@ -341,7 +345,7 @@ export class View {
       camera.y += (clientHeight - this.renderer.height) / 2 / camera.k;
     }
     this.renderer.resize(clientWidth, clientHeight, window.devicePixelRatio || 1);
-    this.map.rebuild(this.theme);
+    this.map.stale = true;
     if (first) this.look();
     this.renderNow();
   }
@@ -372,14 +376,6 @@ export class View {
     const foot = this.wrapped ? this.legend.offsetHeight : 0; // columns fill the view: the legend must not hide their ends
     const k = Math.min(1.15, (renderer.width - 48) / Math.max(1, scene.width), (renderer.height - 48 - foot) / Math.max(1, scene.height));
     return { x: scene.width / 2, y: scene.height / 2 + foot / 2 / k, k };
-  }
-
-  /** What is looked at has moved. */
-  shift(dx: number, dy: number) {
-    for (const camera of [this.renderer.camera, ...(this.target ? [this.target] : [])]) {
-      camera.x += dx;
-      camera.y += dy;
-    }
   }
 
   fit() {
@@ -482,7 +478,7 @@ export class View {
     const key = [path, chosen, zoom, this.data.nodes, this.scene.kind.length].join("\0");
     if (key === this.lastStatus) return;
     this.lastStatus = key;
-    const hidden = this.data.nodes - this.scene.kind.filter((k) => k === NODE).length;
+    const hidden = this.data.nodes - this.scene.shown;
     this.foot.replaceChildren(el("span", { class: "path" }, path), el("span", {}, chosen),
       el("span", {}, `${this.data.nodes.toLocaleString("en")} nodes${hidden ? ` (${hidden.toLocaleString("en")} folded or hidden)` : ""}`), el("span", {}, `${zoom} %`));
   }
@@ -494,7 +490,8 @@ export class View {
     if (!quiet) this.host.set({ selection: this.selection.slice(0, 5000).map((n) => this.data.name(n)) });
     this.inspector!.show(this.selection);
     this.mark();
-    this.announce();
+    clearTimeout(this.announcing);
+    this.announcing = window.setTimeout(() => this.announce()); // after the picture
     this.redraw();
   }
 
@@ -549,7 +546,7 @@ export class View {
     this.at = -1;
     this.counter.textContent = this.search.value.trim() ? (this.results.length ? `${this.results.length} found` : "none") : "";
     this.mark();
-    this.map.rebuild(this.theme);
+    this.map.stale = true;
     this.redraw();
     if (move && this.results.length) this.show([this.results[0]]);
   }
@@ -587,7 +584,7 @@ export class View {
 
   async toggle(node: number) {
     if (!this.opened.delete(node)) this.opened.add(node);
-    await this.rearrange(`n${this.data.name(node)}`);
+    await this.rearrange(node);
     if (this.selection.length === 1) this.inspector!.show(this.selection);
   }
 
@@ -643,6 +640,7 @@ export class View {
     return short(`${data.opName(n)}, ${data.name(n)}, ${[...data.outputs(n)].filter((t) => t >= 0).map((t) => data.type(t)).join(" and ")}, to ${to.slice(0, 4).map((u) => data.opName(u)).join(", ") || "the output"}`, 400);
   }
 
+  private announcing = 0;
   /** The screen reader's list: the nodes around the selected one. */
   private announce() {
     const here = this.selection[0] ?? 0;

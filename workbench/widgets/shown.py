@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import RLock
-from typing import Any
 
 import numpy as np
 
@@ -62,7 +61,6 @@ class Shown:
         """For each node now, its number in earlier columns, -1 for none."""
         new = self.columns
         if old.builder is not None and new.builder is not None and old.builder.goes_on(new.builder):
-            known: dict[Any, int] = {node: index for index, node in enumerate(old.builder.nodes)}
-            return np.array([known.get(node, -1) for node in new.builder.nodes], np.int32)
+            return new.builder.before(old.builder)
         known = {name: index for index, name in enumerate(old.header["nodes"])}
         return np.array([known.get(name, -1) for name in new.header["nodes"]], np.int32)

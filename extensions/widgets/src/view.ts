@@ -17,17 +17,13 @@ import { GROUP, NODE, Scene } from "./scene";
 import css from "./style.css";
 import workerText from "worker:./worker.ts";
 
-// the layout is in the bundle once, as text: what the worker runs, and what this page imports
-let url = "";
-const layoutUrl = () => (url ||= URL.createObjectURL(new Blob([workerText], { type: "text/javascript" })));
-let here: typeof place | undefined;
-const placeHere = async (levels: Scene["levels"]): Promise<Placed> => {
-  if (!here) {
-    await import(/* @vite-ignore */ layoutUrl());
-    here = (self as unknown as { workbenchPlace: typeof place }).workbenchPlace;
-  }
-  return here(levels);
-};
+// The layout is in the bundle once, as text: what the worker runs, and what this page imports (at once, so that a first
+// graph need not wait for it).
+const layoutUrl = URL.createObjectURL(new Blob([workerText], { type: "text/javascript" }));
+const here = import(/* @vite-ignore */ layoutUrl).then(() => (self as unknown as { workbenchPlace: typeof place }).workbenchPlace);
+here.catch(() => {}); // told where it is used
+const placeHere = async (levels: Scene["levels"]): Promise<Placed> => (await here)(levels);
+const AT_ONCE = 12000; // items up to which the page itself is quicker than a worker: it is there, and nothing is copied
 
 export class View {
   readonly root: HTMLElement;
@@ -125,7 +121,7 @@ export class View {
   private async start() {
     this.state = this.host.state();
     const columns = await this.host.load();
-    if (columns.byteLength > 200_000) this.begin(); // it starts while the page reads
+    if (columns.byteLength > 1_500_000) this.begin(); // it starts while the page reads
     this.data = new Data(unpack(columns));
     this.scene = await this.arrange(this.data);
     this.renderer = new Renderer(this.canvas, this.scene, this.theme);
@@ -205,9 +201,9 @@ export class View {
     const before = this.scene as Scene | undefined;
     const choice = { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap };
     const scene = new Scene(data, choice, before && { scene: before, nodes });
-    // what is drawn has not changed by a rename or an attribute; for what is small the page itself is quicker: no copy
+    // what is drawn has not changed by a rename or an attribute
     const placed = before && scene.alike(before) ? before.placed!
-      : scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
+      : scene.kind.length < AT_ONCE ? await placeHere(scene.levels) : await this.placeAside(scene);
     scene.finish(placed.out, placed.sizes);
     return scene;
   }
@@ -216,7 +212,7 @@ export class View {
   private begin(): Worker | undefined {
     if (this.worker) return this.worker;
     try {
-      this.worker = new Worker(layoutUrl());
+      this.worker = new Worker(layoutUrl);
     } catch {
       return undefined;
     }

@@ -163,7 +163,7 @@ export class Scene {
       w[i] = this.wide(first + i);
       h[i] = this.high(first + i);
     }
-    const columns = graph === 0 && this.choice.wrap ? new Float32Array(n).fill(NaN) : undefined;
+    const columns = this.choice.wrap ? new Float32Array(n).fill(NaN) : undefined;
     const scope = Int32Array.from({ length: n }, (_, i) => this.scopeOf(first + i));
     let hint: Float32Array | undefined;
     if (earlier) {

@@ -201,8 +201,8 @@ export class Scene {
   private wide(item: number): number {
     const ref = this.ref[item];
     if (this.kind[item] === NODE) {
-      const letters = Math.max(Math.min(this.data.tail(ref).length, 24), this.detail(item).length);
-      return Math.max(84, Math.min(186, Math.max(7.6 * this.data.opName(ref).length + 26, 6.1 * letters + 20)));
+      const words = Math.max(6.1 * Math.min(this.data.tail(ref).length, 24), 6.7 * this.detail(item).length);
+      return Math.max(84, Math.min(186, Math.max(7.6 * this.data.opName(ref).length + 26, words + 20)));
     }
     if (this.kind[item] === GROUP) return Math.max(130, Math.min(240, 7.6 * this.data.head.scopes[ref][1].length + 40));
     return Math.max(64, Math.min(200, 6.8 * this.data.tensor(ref).length + 28));

@@ -23,6 +23,7 @@ const layoutUrl = URL.createObjectURL(new Blob([workerText], { type: "text/javas
 const here = import(/* @vite-ignore */ layoutUrl).then(() => (self as unknown as { workbenchPlace: typeof place }).workbenchPlace);
 here.catch(() => {}); // told where it is used
 const placeHere = async (levels: Scene["levels"]): Promise<Placed> => (await here)(levels);
+const REST = 700; // ms without a change after which the picture is at rest
 const AT_ONCE = 12000; // items up to which the page itself is quicker than a worker: it is there, and nothing is copied
 
 export class View {
@@ -57,6 +58,7 @@ export class View {
   private title = el("span", { class: "wbg-title" });
   private search = el("input", { type: "search", placeholder: "Search  ( / )", title: "Names, operators, tensors, attributes, shapes, data types", "aria-label": "Search the graph", spellcheck: "false" });
   private counter = el("span", { class: "wbg-count", "aria-live": "polite" });
+  private steps = el("div", { class: "wbg-steps", hidden: true });
   private overlays = el("select", { "aria-label": "Colour by", title: "Colour by" });
   private worst = el("button", { title: "Step through what the colours mark, the highest value first (W)" }, "Worst");
   private noiseButton = el("button", { title: "Hide Identity and arithmetic on shapes (H)", "aria-pressed": "false" }, "Hide noise");
@@ -72,6 +74,7 @@ export class View {
   private banner = el("div", { class: "wbg-banner", role: "alert", hidden: true });
   private over = el("div", { class: "wbg-over", role: "status" }, "Loading …");
   private foot = el("div", { class: "wbg-foot" });
+  private empty = el("div", { class: "wbg-empty", hidden: true }, "The graph is empty: it has no nodes, inputs or outputs.");
   private list = el("ul", { class: "wbg-hidden", role: "listbox", "aria-label": "Nodes", tabindex: "-1" });
   private voice = el("div", { class: "wbg-hidden", "aria-live": "polite" });
 
@@ -82,7 +85,7 @@ export class View {
     (this.root as HTMLElement & { view?: View }).view = this; // for tests, and for a look from the console
     this.root.append(el("style", {}, css), this.toolbar());
     const mini = el("canvas", { class: "wbg-map", title: "Drag to move", "aria-hidden": "true" });
-    this.stage.append(this.canvas, mini, this.legend, this.card, this.list, this.voice, this.note);
+    this.stage.append(this.canvas, this.empty, mini, this.legend, this.card, this.list, this.voice, this.note);
     this.root.append(this.banner, el("div", { class: "wbg-main" }, this.edits.pane, this.stage, this.panel, this.over), this.foot);
     parent.append(this.root);
     this.mini = mini;
@@ -109,12 +112,12 @@ export class View {
     this.columns.addEventListener("click", () => this.toggleColumns());
     this.fold.addEventListener("click", () => this.collapseAll());
     this.unfold.addEventListener("click", () => this.expandAll());
+    this.steps.append(this.counter, button("↑", "Previous result (Shift+Enter)", () => this.step(-1)), button("↓", "Next result (Enter)", () => this.step(1)));
     return el("div", { class: "wbg-bar", role: "toolbar", "aria-label": "Graph" },
       this.title,
-      el("div", { class: "wbg-search", role: "search" }, this.search, this.counter,
-        button("↑", "Previous result (Shift+Enter)", () => this.step(-1)), button("↓", "Next result (Enter)", () => this.step(1))),
+      el("div", { class: "wbg-search", role: "search" }, this.search, this.steps),
       el("span", { class: "gap" }), this.undoing, this.redoing, this.pastButton, this.overlays, this.worst, this.noiseButton, this.columns, this.fold, this.unfold,
-      button("−", "Zoom out (−)", () => this.zoom(1 / 1.4)), button("+", "Zoom in (+)", () => this.zoom(1.4)),
+      el("span", { class: "gap" }), button("−", "Zoom out (−)", () => this.zoom(1 / 1.4)), button("+", "Zoom in (+)", () => this.zoom(1.4)),
       button("Fit", "Show everything (0)", () => this.fit()), button("?", "Keyboard (?)", () => this.help()));
   }
 
@@ -187,6 +190,7 @@ export class View {
   dispose() {
     clearTimeout(this.settled);
     clearTimeout(this.announcing);
+    clearTimeout(this.telling);
     cancelAnimationFrame(this.frame);
     this.live.dispose();
     this.worker?.terminate();
@@ -299,6 +303,7 @@ export class View {
     this.renderer.color = this.coloring.color;
     this.legend.replaceChildren(this.coloring.legend(this.scene));
     this.legend.hidden = !this.data.nodes;
+    this.empty.hidden = this.scene.kind.length > 0;
     this.columns.hidden = this.wrap && !this.wrapped;
     this.renderer.mark = this.coloring.mark;
     this.worst.hidden = !this.coloring.targets;
@@ -333,14 +338,16 @@ export class View {
 
   measure() {
     const { clientWidth, clientHeight } = this.stage;
-    if (!clientWidth || !clientHeight) return;
-    const first = !this.renderer.width;
+    const ratio = window.devicePixelRatio || 1;
+    const { width, height } = this.renderer;
+    if (!clientWidth || !clientHeight || (clientWidth === width && clientHeight === height && ratio === this.renderer.ratio)) return;
+    const first = !width;
     // what is on the screen stays where it is when the panel comes or goes
     for (const camera of first ? [] : [this.renderer.camera, ...(this.target ? [this.target] : [])]) {
-      camera.x += (clientWidth - this.renderer.width) / 2 / camera.k;
-      camera.y += (clientHeight - this.renderer.height) / 2 / camera.k;
+      camera.x += (clientWidth - width) / 2 / camera.k;
+      camera.y += (clientHeight - height) / 2 / camera.k;
     }
-    this.renderer.resize(clientWidth, clientHeight, window.devicePixelRatio || 1);
+    this.renderer.resize(clientWidth, clientHeight, ratio);
     this.map.stale = true;
     if (first) this.look();
     this.renderNow();
@@ -452,19 +459,24 @@ export class View {
     if (!this.renderer?.width) return;
     this.renderer.draw();
     this.map.draw(this.theme);
-    this.status();
-    clearTimeout(this.settled);
-    if (this.host.see) this.settled = window.setTimeout(() => this.showKernel(), 700);
+    this.seen = performance.now();
+    this.telling ||= window.setTimeout(() => this.status(), 60); // not in every frame
+    if (this.host.see) this.settled ||= window.setTimeout(() => this.rest(), REST);
   }
 
+  private seen = 0; // when it was drawn last
+  private telling = 0;
   private settled = 0;
   /** Gives the kernel the picture when it rests, for to_svg. */
-  private showKernel() {
-    if (this.renderer.drawn <= 4000 && this.root.isConnected) this.host.see!(this.renderer.svg(`Graph of ${short(this.data.head.name, 80)}`));
+  private rest() {
+    const left = this.seen + REST - performance.now();
+    this.settled = left > 0 ? window.setTimeout(() => this.rest(), left) : 0;
+    if (left <= 0 && this.renderer.drawn <= 4000 && this.root.isConnected) this.host.see!(this.renderer.svg(`Graph of ${short(this.data.head.name, 80)}`));
   }
 
   private lastStatus = "";
   private status() {
+    this.telling = 0;
     const { camera } = this.renderer;
     const i = camera.k > 0.15 ? this.renderer.itemAt(this.renderer.width / 2, this.renderer.height / 2) : -1;
     const n = i >= 0 ? this.scene.nodesOf(i)[0] : undefined;
@@ -510,6 +522,7 @@ export class View {
   go(nodes: number[]) {
     void this.reveal(nodes).then(() => {
       this.select(nodes);
+      this.measure(); // the panel may have come: the middle is another place
       this.show(nodes);
     });
   }
@@ -540,6 +553,7 @@ export class View {
   find(move = true) {
     this.results = this.data.search(this.search.value);
     this.at = -1;
+    this.steps.hidden = !this.search.value.trim();
     this.counter.textContent = this.search.value.trim() ? (this.results.length ? `${this.results.length} found` : "none") : "";
     this.mark();
     this.map.stale = true;
@@ -716,7 +730,7 @@ export class View {
   }
 
   help() {
-    help(this.root);
+    help(this.root, this.edits.able);
   }
 
   focusSearch() {

@@ -92,10 +92,6 @@ class Sorter {
   }
 }
 
-export function crossings(g: Work): number {
-  return new Crossings(g).count();
-}
-
 /** Crossings between each layer and the next; counted again where a layer has changed. */
 class Crossings {
   private tree: Int32Array;

@@ -100,7 +100,7 @@ export class Live {
 
   private async draw(data: Data, moved?: Move) {
     const { view } = this;
-    const old = view.data;
+    const [old, before] = [view.data, view.scene];
     const names = moved ? undefined : new Map(data.head.nodes.map((name, n) => [name, n]));
     const now = moved ?? ((n: number) => names!.get(old.name(n)) ?? -1);
     const keep = (list: Iterable<number>) => [...list].map(now).filter((n) => n >= 0);
@@ -114,7 +114,7 @@ export class Live {
     const scene = await view.arrange(data, nodes);
     const chosen = view.selection;
     view.data = data;
-    view.follow(scene, chosen[0] ?? -1);
+    view.follow(before, scene, chosen[0] ?? -1);
     view.selection = keep(chosen);
     view.dressed();
     view.select(view.selection, { quiet: true });

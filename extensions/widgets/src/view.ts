@@ -245,15 +245,16 @@ export class View {
 
   /** Arranges again; a node (else what is in the middle) stays on the screen. */
   async rearrange(anchor = -1) {
-    this.follow(await this.arrange(this.data), anchor);
+    const before = this.scene;
+    this.follow(before, await this.arrange(this.data), anchor);
     this.recolor({});
     this.mark();
     this.redraw();
   }
 
-  /** Goes on to the next scene: the place of a node of the one shown (else the middle) stays where it is. */
-  follow(scene: Scene, anchor: number) {
-    const { scene: before, renderer } = this;
+  /** Goes on from a scene to the next: the place of a node of the first (else the middle) stays where it is. */
+  follow(before: Scene, scene: Scene, anchor: number) {
+    const { renderer } = this;
     const focus = before.itemOf[anchor] ?? -1;
     const [x, y] = focus >= 0 ? [before.x[focus], before.y[focus]] : [renderer.camera.x, renderer.camera.y];
     let [near, dx, dy] = [Infinity, 0, 0];

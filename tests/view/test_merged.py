@@ -129,6 +129,11 @@ class Seen(DiffView):
     def send(self, content, buffers=None):
         self.sent.append(content)
 
+    def slow(self, method):
+        self._receive(self, {"rpc": "1", "method": method, "params": {}}, [])
+        self._threads.shutdown()  # when all of it is done
+        return self.sent.pop()
+
     def ask(self, method, **params):
         self._receive(self, {"rpc": "1", "method": method, "params": params}, [])
         return self.sent.pop()
@@ -162,6 +167,23 @@ def test_it_answers_for_both_models_and_edits_none(m):
     assert "flipped sign" in shown.ask("node", node="b")["result"]["doc"]
     assert shown.ask("node", node="a")["result"]["since"]
     assert "a view of differences cannot answer 'edit'; it is only to look at" in shown.ask("edit")["error"]
+    shown.close()
+
+
+def test_a_large_one_is_drawn_before_its_shapes_are_known(m, monkeypatch):
+    import workbench.widgets.diff as module
+
+    monkeypatch.setattr("workbench.widgets.shown.AT_ONCE", 0)
+    table = wb.diff(m, m.delete("b"))
+    monkeypatch.setattr(module, "diff", lambda *_: pytest.fail("the differences are known"))
+    shown = Seen(m, table._models[1], table=table)
+    assert "node.macs" not in shown.columns.arrays
+    marked = shown._values
+    assert shown.slow("shapes") == {"rpc": "1", "result": None}
+    made = shown.columns
+    assert shown._values == marked
+    assert made.header["stamp"] == 1 and made.header["nodes"] == ["a", "c", "b"]
+    assert all(moved > 0 for moved in made.arrays["node.bytes"])  # of the removed node, too
     shown.close()
 
 

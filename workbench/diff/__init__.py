@@ -77,7 +77,9 @@ def _table() -> type:
                 options: those of ``GraphView``: overlay, hide, height.
             """
             # widgets draw differences, which do not depend on widgets
-            return importlib.import_module("workbench.widgets.diff").DiffView(*self._models, **options)
+            return importlib.import_module("workbench.widgets.diff").DiffView(
+                *self._models, table=self, **options
+            )
 
     return Diff
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .build import ACTIVATION, INPUT, WEIGHT, attribute_text, held, module_path, shape_text
-from .columns import Columns, columns, shapes, unpack
+from .columns import Columns, columns, inferred, shapes, unpack
 from .merged import kept, merged
 from .overlay import Overlay, overlay
 from .patch import patch, patched
@@ -17,6 +17,7 @@ __all__ = [
     "attribute_text",
     "columns",
     "held",
+    "inferred",
     "kept",
     "merged",
     "module_path",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,10 @@ INPUT, WEIGHT, ACTIVATION = 0, 1, 2
 """Kinds of tensors: fed to its graph; a constant (initializer or Constant node); made by a node."""
 LONGEST = 160
 """Characters of a node's attributes in the columns; the rest is fetched on demand."""
+
+
+_UNKNOWN = (None, None, None, (0, 0))
+"""What is stated of a tensor of which nothing is stated."""
 
 
 class Table:
@@ -53,17 +58,20 @@ class Builder:
         self.made: Table = old.made if old else Table("")
         self.tree: list[list[Any]] = old.tree if old else [[-1, ""]]
         self.paths: dict[tuple[str, ...], int] = old.paths if old else {(): 0}
+        self._named: dict[str, int] = old._named if old else {}
         self._rows: dict[ir.Node, tuple[Any, ...]] = old._rows if old else {}
         self._facts: dict[ir.Value, tuple[Any, ...]] = old._facts if old else {}
         self._family: object = old._family if old else object()
         self.first = old is None
         self._lent: dict[ir.Node, int] = old._lent if old else {}
+        self._before: tuple[weakref.ref[Builder], np.ndarray] | None = None
         self.model = model
         self.nodes: list[ir.Node] = []
         self.values: list[ir.Value] = []
         self.kinds, self.producers, self.homes = [], [], []  # type: list[int], list[int], list[int]
         self.numbers: dict[ir.Value, int] = {}
-        self._ins, self._outs, self._starts = [], [], []  # type: list[int], list[int], list[tuple[int, int]]
+        self._ins, self._outs = [], []  # type: list[int], list[int]
+        self._in_ends, self._out_ends = [0], [0]
         self._where: list[int] = []
         self._every = list(_below(model))
         self.graphs = [self._graph(home, *row[:3]) for home, row in enumerate(self._every)]
@@ -73,24 +81,26 @@ class Builder:
         for value in held.values():
             self._add(value, home, WEIGHT)
         inputs = [self._add(value, home, INPUT) for value in graph.inputs if value.name not in held]
-        ins, outs, numbers = self._ins, self._outs, self.numbers
+        ins, outs, number, index = self._ins, self._outs, self.numbers.get, len(self.nodes)
         for node in nodes:
             if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
                 for value in node.outputs:
                     self._add(value, home, WEIGHT)
                 continue
-            index = len(self.nodes)
             self.nodes.append(node)
-            self._where.append(home)
             for value in node.outputs:
                 outs.append(self._add(value, home, ACTIVATION, index) if value.name else -1)
             for source in node.inputs:
                 if source is None:
                     ins.append(-1)
-                else:  # one met before it is made is moved to its producer when that comes
-                    number = numbers.get(source)
-                    ins.append(self._add(source, home, INPUT) if number is None else number)
-            self._starts.append((len(ins), len(outs)))
+                    continue
+                known = number(source)
+                # one met before it is made is moved to its producer when that comes
+                ins.append(self._add(source, home, INPUT) if known is None else known)
+            self._in_ends.append(len(ins))
+            self._out_ends.append(len(outs))
+            index += 1
+        self._where += [home] * (index - len(self._where))
         return {
             "scope": scope,
             "inputs": inputs,
@@ -127,6 +137,13 @@ class Builder:
             self._lent[node] = found
         return found
 
+    def before(self, old: Builder) -> np.ndarray:
+        """Of each node its number in an earlier builder, -1 for none."""
+        if self._before is None or self._before[0]() is not old:
+            known = {node: index for index, node in enumerate(old.nodes)}
+            self._before = weakref.ref(old), np.array([known.get(node, -1) for node in self.nodes], np.int32)
+        return self._before[1]
+
     def goes_on(self, later: Builder) -> bool:
         """Whether a later one has taken over the tables and rows of this one."""
         return self._family is later._family
@@ -152,7 +169,6 @@ class Builder:
         """The part of the columns that is numbers."""
         rows = np.array([self._row(node) for node in self.nodes], np.int32).reshape(-1, 4)
         facts = np.array([self._fact(value) for value in self.values], np.int32).reshape(-1, 2)
-        starts = np.array([(0, 0), *self._starts], np.int32)
         if self._lent:
             rows[:, 1] = [
                 self._home(node, row) for node, row in zip(self.nodes, rows[:, 1].tolist(), strict=True)
@@ -163,9 +179,9 @@ class Builder:
             "node.graph": np.array(self._where, np.int32),
             "node.scope": rows[:, 1],
             "node.attributes": rows[:, 2],
-            "node.in.start": starts[:, 0],
+            "node.in.start": np.array(self._in_ends, np.int32),
             "node.in": np.array(self._ins, np.int32),
-            "node.out.start": starts[:, 1],
+            "node.out.start": np.array(self._out_ends, np.int32),
             "node.out": np.array(self._outs, np.int32),
             "tensor.kind": np.array(self.kinds, np.uint8),
             "tensor.producer": np.array(self.producers, np.int32),
@@ -191,6 +207,9 @@ class Builder:
         shape, kind, constant = value.shape, value.type, value.const_value
         known = self._facts.get(value)
         if known is None or not (known[0] is shape and known[1] is kind and known[2] is constant):
+            if shape is kind is constant is None and held(value) is None:
+                self._facts[value] = _UNKNOWN
+                return _UNKNOWN[3]
             dtype, dims = declared(value)
             known = self._facts[value] = (
                 shape,
@@ -202,7 +221,7 @@ class Builder:
 
     def _own(self) -> None:
         """Note which node has which body."""
-        numbers = {node: index for index, node in enumerate(self.nodes)}
+        numbers = {node: index for index, node in enumerate(self.nodes)} if len(self.graphs) > 1 else {}
         for row, (scope, graph, _, owner, label) in zip(self.graphs, self._every, strict=True):
             row["kind"] = "function" if isinstance(graph, ir.Function) else "body" if label else "main"
             row["owner"] = numbers.get(owner, -1) if owner is not None else -1
@@ -212,7 +231,15 @@ class Builder:
 
     def _scope(self, node: ir.Node) -> int:
         """Number of the module that a node belongs to, from metadata or from its name."""
-        path = module_path(node)
+        if node.metadata_props:
+            return self._path(module_path(node))
+        around = (node.name or "").rpartition("/")[0]
+        known = self._named.get(around)
+        if known is None:
+            known = self._named[around] = self._path(module_path(node))
+        return known
+
+    def _path(self, path: tuple[str, ...]) -> int:
         known = self.paths.get(path)
         if known is not None:
             return known

@@ -30,7 +30,8 @@ def carry(earlier: Columns, made: Columns, nodes: set[ir.Node], types: Mapping[i
     """
     old, new = earlier.builder, made.builder
     assert old is not None and new is not None
-    at = np.array([old.numbers.get(value, -1) for value in new.values], np.int32)
+    known = old.numbers.get
+    at = np.array([known(value, -1) for value in new.values], np.int32)
     for name in ("tensor.dtype", "tensor.shape"):
         made.arrays[name] = _taken(earlier.arrays[name], at, made.arrays[name].copy())
     _, assumed = assume.input_shapes(new.model.inputs, {})
@@ -48,8 +49,7 @@ def carry(earlier: Columns, made: Columns, nodes: set[ir.Node], types: Mapping[i
             made.arrays["tensor.shape"][number] = new.dims(shape_text(shape))
     _ports(earlier, made, new, assumed)
     made.header |= {"shapes": list(new.dims.rows), "dtypes": list(new.dtypes.rows)}
-    row = {node: index for index, node in enumerate(old.nodes)}
-    at = np.array([row.get(node, -1) for node in new.nodes], np.int32)
+    at = new.before(old)
     for name in ("node.macs", "node.bytes"):
         made.arrays[name] = _taken(earlier.arrays[name], at, np.full(len(at), np.nan))
     changed = set(nodes)
@@ -57,7 +57,7 @@ def carry(earlier: Columns, made: Columns, nodes: set[ir.Node], types: Mapping[i
         changed.update(value.consumers())
         if (maker := value.producer()) is not None:
             changed.add(maker)
-    where = np.flatnonzero((at < 0) | np.fromiter((node in changed for node in new.nodes), bool, len(at)))
+    where = np.flatnonzero((at < 0) | np.fromiter(map(changed.__contains__, new.nodes), bool, len(at)))
     made.header["rough"] = _count(made, new, where, assumed) or rough
 
 

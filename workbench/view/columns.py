@@ -13,14 +13,15 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
 from ..edits.changes import changed
 from ..model import Model, TensorInfo
+from ..model.collection import paused
 from ..model.scopes import within
 from .blocks import blocks
 from .build import Builder, Table, shape_text
@@ -98,13 +99,11 @@ def columns(model: Model, *, infer: bool = True, earlier: Columns | None = None)
     """
     same = changed(earlier.builder.model, model) if earlier is not None and earlier.builder else None
     if same is None or earlier is None:
-        made = _made(Builder(model))
-        if infer:
-            inferred = shapes(model, made)
-            made.header |= inferred.header
-            made.arrays |= inferred.arrays
-        return made
-    made = _made(Builder(model, earlier.builder))
+        with paused():
+            made = _made(Builder(model))
+        return inferred(model, made) if infer else made
+    with paused():
+        made = _made(Builder(model, earlier.builder))
     if "node.macs" in earlier.arrays:
         carry(earlier, made, *same)
     return made
@@ -119,11 +118,24 @@ def _made(builder: Builder) -> Columns:
     return Columns(header, arrays, builder)
 
 
+Made = TypeVar("Made", bound=Columns)
+
+
+def inferred(model: Model, made: Made) -> Made:
+    """The columns of a model with all shapes, MACs and bytes."""
+    found = shapes(model, made)
+    header = {**made.header, **found.header, "rough": False}
+    return replace(made, header=header, arrays={**made.arrays, **found.arrays})
+
+
 def shapes(model: Model, made: Columns) -> Columns:
     """Inferred ``dtypes``, ``shapes``, ``tensor.dtype``, ``tensor.shape``, ``node.macs`` and ``node.bytes``
     for the columns of the same model."""
     walk, _ = model.walk()
-    dtypes, dims = (made.builder.dtypes, made.builder.dims) if made.builder else (Table(""), Table(""))
+    if made.builder:
+        dtypes, dims = made.builder.dtypes, made.builder.dims
+    else:
+        dtypes, dims = Table(*made.header["dtypes"]), Table(*made.header["shapes"])
     dtype, shape = made.arrays["tensor.dtype"], made.arrays["tensor.shape"]
     old_dtypes, old_shapes = made.header["dtypes"], made.header["shapes"]
     known = Walked(model, walk.tensors)

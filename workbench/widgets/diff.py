@@ -19,6 +19,7 @@ class DiffView(GraphView):
 
     Args:
         before, after: models, or what ``wb.load`` takes.
+        table: their differences, where ``wb.diff`` has found them already.
         options: those of ``GraphView``.
 
     Attributes:
@@ -26,8 +27,9 @@ class DiffView(GraphView):
         table: the differences, as ``wb.diff`` gives them.
     """
 
-    def __init__(self, before: Any, after: Any, **options: Any):
+    def __init__(self, before: Any, after: Any, *, table: Any = None, **options: Any):
         self.before = load(before)
+        self._known: dict[Model, Any] = {} if table is None else {after: table}
         overlay = options.pop("overlay", None)
         super().__init__(after, follow=False, **options)
         self._editable = False
@@ -42,16 +44,30 @@ class DiffView(GraphView):
         self._lay(self._differences)
 
     def _made(self, model: Model, infer: bool, earlier: view.Columns | None = None) -> view.Columns:
-        self.table = diff(self.before, model)
-        match = self.table._match
-        one, two = view.kept(view.columns(self.before)), view.kept(view.columns(model))
-        made, self._differences = view.merged(
-            one, two, match.nodes, match.tensors, self.table.itertuples(index=False)
-        )
+        if model not in self._known:
+            self._known = {model: diff(self.before, model)}
+        self.table = self._known[model]
+        one = view.kept(view.columns(self.before, infer=infer))
+        two = view.kept(view.columns(model, infer=infer))
+        self._pair = one, two
+        made, self._differences = self._merged()
         both = len(two.header["nodes"])
-        gone = [name for name in one.header["nodes"] if name not in match.nodes]
+        gone = [name for name in one.header["nodes"] if name not in self.table._match.nodes]
         self._gone = dict(zip(made.header["nodes"][both:], gone, strict=True))
         return made
+
+    def _merged(self) -> tuple[view.Columns, view.Overlay]:
+        (one, two), match = self._pair, self.table._match
+        return view.merged(one, two, match.nodes, match.tensors, self.table.itertuples(index=False))
+
+    @property
+    def _models(self) -> tuple[Model, ...]:
+        return self.before, self.model
+
+    def _inferred(self, model: Model, made: view.Columns) -> view.Columns:
+        one, two = self._pair
+        self._pair = view.inferred(self.before, one), view.inferred(model, two)
+        return self._merged()[0]
 
     def _ask(self, method: Any, params: dict[str, Any], buffers: list[bytes]) -> tuple[Any, list[bytes]]:
         if method not in ("node", "columns", "part", "settle"):

@@ -150,10 +150,7 @@ class GraphView(anywidget.AnyWidget):
         old = self.shown.columns
         patch = self.shown.show(self.model)
         self._drawn = self._visible = None
-        if patch is None:
-            self.settle()
-        else:
-            self._patch(patch)
+        self._tell(patch)
         rows = self.shown.rows(old)
         chosen = {old.header["nodes"].index(name) for name in self.selection}
         with self.hold_trait_notifications():
@@ -175,8 +172,11 @@ class GraphView(anywidget.AnyWidget):
             kept = {now[key]: text for key, text in texts.items() if key in now}
             self._overlay = {**self._overlay, "texts": kept}
 
-    def _patch(self, patch: view.Columns) -> None:
-        if self._watching:
+    def _tell(self, patch: view.Columns | None) -> None:
+        """Tell the browser what has changed of the columns; None for all of it."""
+        if patch is None:
+            self.settle()
+        elif self._watching:
             self.send({"patch": [patch.header["from"], patch.header["stamp"]]}, [patch.pack()])
 
     @property
@@ -358,16 +358,16 @@ class GraphView(anywidget.AnyWidget):
     def _shapes(self) -> Callable[[Callable[[], bool]], Any]:
         """Shapes and costs of the model shown; everybody gets them as a patch."""
         self.refresh()
-        model = self.model
-        model._skeleton  # made here: the thread must not take the graph  # noqa: B018
+        return self.shown.inferring(self._models, self._inferred, self._tell)
 
-        def infer(cancelled: Callable[[], bool]) -> Any:
-            patch = self.shown.improve(model)
-            if patch is not None:
-                self._patch(patch)
-            return None, []
+    @property
+    def _models(self) -> tuple[Model, ...]:
+        """What is drawn."""
+        return (self.model,)
 
-        return infer
+    def _inferred(self, model: Model, made: view.Columns) -> view.Columns:
+        """The columns with what inferring shapes found."""
+        return view.inferred(model, made)
 
     def _reply(
         self, number: str, work: Callable[[], tuple[Any, list[bytes]]], event: Event | None = None

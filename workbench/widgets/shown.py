@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import RLock
-from typing import Any
 
 import numpy as np
 
@@ -39,16 +38,33 @@ class Shown:
             related = old.builder is not None and new.builder is not None and old.builder.goes_on(new.builder)
             return self._take(new, view.patch(old, new) if related else None)
 
-    def improve(self, model: Model) -> view.Columns | None:
-        """Infer shapes, MACs and bytes of the model that is shown; what changes, None when another is shown now."""
-        model.walk()  # the long part; without the lock
-        with self.lock:
-            if model is not self.model:
-                return None
-            old, found = self.columns, view.shapes(model, self.columns)
-            new = view.Columns({**old.header, **found.header}, {**old.arrays, **found.arrays}, old.builder)
-            new.header["rough"] = False
-            return self._take(new, view.patch(old, new))
+    def inferring(
+        self,
+        models: tuple[Model, ...],
+        infer: Callable[[Model, view.Columns], view.Columns],
+        tell: Callable[[view.Columns | None], None],
+    ) -> Callable[[Callable[[], bool]], tuple[None, list[bytes]]]:
+        """What goes on to the same columns with shapes, MACs and bytes, in a thread.
+
+        Args:
+            models: all that is drawn.
+            infer: makes the columns of those, whose shapes are known by then.
+            tell: takes what changes, as ``show`` gives it; not called when another model is shown by then.
+        """
+        model = self.model
+        for one in models:  # made here: the thread must not take the graph
+            one._skeleton, one.inputs, one.outputs  # noqa: B018
+
+        def work(cancelled: Callable[[], bool]) -> tuple[None, list[bytes]]:
+            for one in models:
+                one.walk()  # the long part; without the lock
+            with self.lock:
+                if model is self.model:
+                    new = infer(model, self.columns)
+                    tell(self._take(new, view.patch(self.columns, new)))
+            return None, []
+
+        return work
 
     def _take(self, new: view.Columns, change: view.Columns | None) -> view.Columns | None:
         self.stamp += 1
@@ -62,7 +78,6 @@ class Shown:
         """For each node now, its number in earlier columns, -1 for none."""
         new = self.columns
         if old.builder is not None and new.builder is not None and old.builder.goes_on(new.builder):
-            known: dict[Any, int] = {node: index for index, node in enumerate(old.builder.nodes)}
-            return np.array([known.get(node, -1) for node in new.builder.nodes], np.int32)
+            return new.builder.before(old.builder)
         known = {name: index for index, name in enumerate(old.header["nodes"])}
         return np.array([known.get(name, -1) for name in new.header["nodes"]], np.int32)

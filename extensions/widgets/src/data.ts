@@ -148,6 +148,23 @@ export class Data {
     return name.slice(name.lastIndexOf("/") + 1) || name;
   }
 
+  private told = new Map<number, Told>(); // of the attributes' texts, by their number
+
+  /** What matters most of a node: its largest weight, or some attribute. */
+  detail(n: number): string {
+    let most = "";
+    for (let k = this.inStart[n]; k < this.inStart[n + 1]; k++) {
+      const t = this.ins[k];
+      if (t < 0 || this.kind[t] !== WEIGHT) continue;
+      const shape = this.shapeOf(t);
+      if (shape.length > most.length && shape.includes("×")) most = shape;
+    }
+    let told = this.told.get(this.words[n]);
+    if (!told) this.told.set(this.words[n], (told = telling(this.attributes(n))));
+    if (!most && told.cast) return `to ${this.dtypeOf(this.outputs(n)[0]) || told.words}`;
+    return most || told.words ? (most || told.words) + told.stride : "";
+  }
+
   /** Nodes that a node reads from (or is read by), bodies' nodes counting as their owner's. */
   private step(n: number, up: boolean): number[] {
     const found: number[] = [];
@@ -200,6 +217,17 @@ export class Data {
     const exact = (n: number) => Number(this.opName(n).toLowerCase() === query.trim().toLowerCase());
     return found.some(exact) ? [...found.filter(exact), ...found.filter((n) => !exact(n))] : found;
   }
+}
+
+interface Told { words: string; stride: string; cast: boolean }
+
+/** The attribute that matters most, and the stride. */
+function telling(attributes: string): Told {
+  const [, name, value] = /(?:^| )(kernel_shape|perm|axis|axes|to|mode|group|equation|num_heads|alpha)=(\S+)/.exec(attributes) ?? [];
+  const stride = /(?:^| )strides=\[([2-9])/.exec(attributes);
+  const cast = name === "to";
+  const words = cast ? value : name ? `${name.replace("kernel_shape", "kernel")} ${value.replace(/^\[(.*)\]$/, "$1")}` : "";
+  return { words, cast, stride: stride ? `  /${stride[1]}` : "" };
 }
 
 const SHAPE_OPS = new Set(

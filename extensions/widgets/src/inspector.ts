@@ -179,7 +179,7 @@ export class Inspector {
   }
 
   private row1(label: string, control: Node) {
-    return el("div", { class: "wbg-line" }, el("span", { class: "soft", "aria-hidden": "true" }, label), control);
+    return el("div", { class: "wbg-line" }, el("span", { class: "soft", "aria-hidden": "true", title: label }, label), control);
   }
 
   /** A line with a field whose text becomes an edit. */
@@ -205,7 +205,7 @@ export class Inspector {
 
   /** Two fields that add an entry. */
   private adding(what: string, make: (key: string, value: string) => Change) {
-    const name = el("input", { type: "text", placeholder: `new ${what}`, "aria-label": `Name of a new ${what}`, "data-key": `new ${what}`, autocomplete: "off" });
+    const name = el("input", { type: "text", placeholder: "new …", title: `Name of a new ${what}`, "aria-label": `Name of a new ${what}`, "data-key": `new ${what}`, autocomplete: "off" });
     name.addEventListener("keydown", (event) => event.stopPropagation());
     return el("div", { class: "wbg-line" }, name, field({ key: `value of new ${what}`, label: `Value of the new ${what}`, hint: "value, then Enter" }, (text) => this.edits.change(make(name.value, text))));
   }

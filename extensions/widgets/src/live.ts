@@ -1,7 +1,6 @@
 // Keeps the picture in step with the model: patches from the kernel, and what stays where it was.
 import { Data, type Unpacked, unpack } from "./data";
 import { type Move, patched } from "./patch";
-import type { Scene } from "./scene";
 import type { View } from "./view";
 
 const IDLE = 3000; // ms after the last edit until costs are counted again and the saved state follows
@@ -102,59 +101,29 @@ export class Live {
   private async draw(data: Data, moved?: Move) {
     const { view } = this;
     const [old, before] = [view.data, view.scene];
-    const names = (list: Iterable<number>) => [...list].map((n) => old.name(n));
-    const keep = (list: Iterable<number>): number[] =>
-      moved ? [...list].map(moved).filter((n) => n >= 0) : named(data, names(list));
+    const names = moved ? undefined : new Map(data.head.nodes.map((name, n) => [name, n]));
+    const now = moved ?? ((n: number) => names!.get(old.name(n)) ?? -1);
+    const keep = (list: Iterable<number>) => [...list].map(now).filter((n) => n >= 0);
     if (!moved) {
       const folded = new Set([...view.collapsed].map((key) => old.path(Number(key.split(":")[1])).join("\0")));
       view.collapsed = new Set(data.head.scopes.flatMap((_, s) => (folded.has(data.path(s).join("\0")) ? [`0:${s}`] : [])));
     }
     view.opened = new Set(keep(view.opened));
-    const earlier = before.where();
-    if (moved)
-      for (let n = 0; n < old.nodes; n++) { // a node with another name stays where it was
-        const now = moved(n);
-        if (now >= 0 && old.name(n) !== data.name(now) && earlier.has(`n${old.name(n)}`)) earlier.set(`n${data.name(now)}`, earlier.get(`n${old.name(n)}`)!);
-      }
-    const scene = await view.arrange(data, earlier);
-    const anchor = this.anchor(before, scene, moved ?? ((n) => named(data, names([n]))[0] ?? -1));
-    const selection = keep(view.selection);
+    const nodes = new Int32Array(data.nodes).fill(-1);
+    for (let n = 0; n < old.nodes; n++) if (now(n) >= 0) nodes[now(n)] = n;
+    const scene = await view.arrange(data, nodes);
+    const chosen = view.selection;
     view.data = data;
-    view.scene = scene;
-    view.renderer.take(scene);
-    if (anchor) view.shift(...anchor);
-    view.selection = selection;
+    view.follow(before, scene, chosen[0] ?? -1);
+    view.selection = keep(chosen);
     view.dressed();
-    view.select(selection, { quiet: true });
+    view.select(view.selection, { quiet: true });
     view.find(false);
-    void view.edits.showHistory();
     performance.mark("workbench-redrawn");
-  }
-
-  /** How far the place where one looks has moved: the node nearest to the selection, or to the middle, that is in both. */
-  private anchor(before: Scene, after: Scene, moved: Move): [number, number] | undefined {
-    const { camera } = this.view.renderer;
-    const first = before.itemOf[this.view.selection[0] ?? -1] ?? -1;
-    const [x, y] = first >= 0 ? [before.x[first], before.y[first]] : [camera.x, camera.y];
-    let [best, from, to] = [Infinity, -1, -1];
-    for (let n = 0; n < before.itemOf.length; n++) {
-      const item = before.itemOf[n];
-      if (item < 0) continue;
-      const far = Math.abs(before.x[item] - x) + Math.abs(before.y[item] - y);
-      if (far >= best) continue;
-      const now = after.itemOf[moved(n)] ?? -1;
-      if (now >= 0) [best, from, to] = [far, item, now];
-    }
-    return from < 0 ? undefined : [after.x[to] - before.x[from], after.y[to] - before.y[from]];
+    void view.edits.showHistory();
   }
 
   dispose() {
     clearTimeout(this.timer);
   }
-}
-
-function named(data: Data, names: readonly string[]): number[] {
-  if (!names.length) return [];
-  const wanted = new Set(names);
-  return data.head.nodes.flatMap((name, n) => (wanted.has(name) ? [n] : []));
 }

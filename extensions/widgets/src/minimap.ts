@@ -3,6 +3,7 @@ import type { Theme } from "./colors";
 import type { Renderer } from "./render";
 
 export class Minimap {
+  stale = true; // after a change of layout, colours or size
   private picture = document.createElement("canvas");
   private sx = 1;
   private sy = 1;
@@ -23,8 +24,9 @@ export class Minimap {
     canvas.addEventListener("pointermove", go);
   }
 
-  /** Draws the picture of the whole; again after a change of layout, colours or size. */
-  rebuild(theme: Theme) {
+  /** Draws the picture of the whole. */
+  private rebuild(theme: Theme) {
+    this.stale = false;
     const { scene, width, height } = this.renderer;
     const tall = Math.min(height - 20, 440);
     const shape = scene.width / Math.max(1, scene.height);
@@ -58,6 +60,7 @@ export class Minimap {
     const inView = scene.width * camera.k <= width && scene.height * camera.k <= height;
     this.canvas.hidden = inView || width < 300 || height < 160;
     if (this.canvas.hidden) return;
+    if (this.stale) this.rebuild(theme);
     const c = this.canvas.getContext("2d")!;
     const ratio = window.devicePixelRatio || 1;
     c.setTransform(1, 0, 0, 1, 0, 0);

@@ -3,7 +3,7 @@ import { FAMILIES, familyColor, familyOf, LIST, ramp, type Theme } from "./color
 import type { Data } from "./data";
 import { count, el, number } from "./dom";
 import type { OverlayHeader, State } from "./host";
-import { type Scene } from "./scene";
+import { GROUP, NODE, type Scene } from "./scene";
 
 export interface Coloring {
   color(item: number): string;
@@ -42,10 +42,8 @@ function most(list: string[]): string {
 function categories(
   scene: Scene, theme: Theme, title: string, of: (node: number) => string, color: (name: string) => string,
 ): Coloring {
-  const colors = scene.kind.map((_, i) => {
-    const nodes = scene.nodesOf(i);
-    return nodes.length ? color(most(nodes.slice(0, 200).map(of))) : theme.missing;
-  });
+  const colors = scene.kind.map((kind, i) =>
+    kind === NODE ? color(of(scene.ref[i])) : kind === GROUP ? color(most(scene.nodesOf(i).slice(0, 200).map(of))) : theme.missing);
   return {
     color: (i) => colors[i], words: () => "",
     legend: () => {

@@ -66,11 +66,11 @@ export class Renderer {
   private items!: Buckets;
   private edges!: Buckets;
   private context: CanvasRenderingContext2D;
-  private ratio = 1;
+  ratio = 1;
   private open: number[] = [];
   private opened = new Set<number>();
-  private byY!: Int32Array;
   private widths = new Map<string, number>();
+  private font = ""; // of the context
 
   constructor(readonly canvas: HTMLCanvasElement, public scene: Scene, public theme: Theme) {
     this.context = canvas.getContext("2d", { alpha: false })!;
@@ -93,7 +93,6 @@ export class Renderer {
       .flatMap(([l, level]) => level.inside.map(([item]) => scene.parts[l].first + item))
       .sort((a, b) => scene.level[b] - scene.level[a]);
     this.opened = new Set(this.open);
-    this.byY = Int32Array.from(kind.keys()).sort((a, b) => y[a] - y[b]);
     this.boxes = scopeBoxes(scene);
   }
 
@@ -155,6 +154,7 @@ export class Renderer {
     const c = this.context;
     const { x, y, k } = this.camera;
     const { theme, ratio, scene } = this;
+    this.font = "";
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     c.fillStyle = theme.back;
     c.fillRect(0, 0, this.width, this.height);
@@ -315,35 +315,25 @@ export class Renderer {
 
   /** So far away that an item is less than a pixel: as many of them as can be told apart. */
   private drawSample(x0: number, y0: number, x1: number, y1: number) {
-    const { x, y, w, h } = this.scene;
+    const { x, y, w, h, kind } = this.scene;
     const c = this.context;
     const { k } = this.camera;
-    const n = this.byY.length;
-    const find = (limit: number) => {
-      let [lo, hi] = [0, n];
-      while (lo < hi) {
-        const mid = (lo + hi) >> 1;
-        if (y[this.byY[mid]] < limit) lo = mid + 1;
-        else hi = mid;
-      }
-      return lo;
-    };
-    const [first, last] = [find(y0 - 100), find(y1)];
-    const wide = this.share(x0, -Infinity, x1, Infinity);
-    const step = Math.max(1, Math.ceil(((last - first) * wide) / 12000));
+    const step = Math.max(1, Math.ceil((kind.length * this.share(x0, y0, x1, y1)) / 12000));
     const byColor = new Map<string, number[]>(); // changing the colour for each is slow
-    for (let j = first; j < last; j += step) {
-      const i = this.byY[j];
-      if (x[i] < x0 - 300 || x[i] > x1 + 300 || this.opened.has(i)) continue;
+    const marked: number[] = [];
+    this.items.each(y0, y1, (i) => {
+      if (x[i] + w[i] / 2 < x0 || x[i] - w[i] / 2 > x1) return;
+      if (this.marked[i]) marked.push(i);
+      if (i % step || this.opened.has(i)) return;
       const color = this.color(i);
       (byColor.get(color) ?? byColor.set(color, []).get(color)!).push(i);
-    }
+    });
     for (const [color, list] of byColor) {
       c.fillStyle = color;
       this.drawn += list.length;
       for (const i of list) c.fillRect(x[i] - Math.max(w[i], 2 / k) / 2, y[i], Math.max(w[i], 2 / k), Math.max(h[i], 1.2 / k));
     }
-    for (let j = first; j < last; j++) if (this.marked[this.byY[j]]) this.drawMark(this.byY[j]);
+    for (const i of marked) this.drawMark(i);
   }
 
   private drawBlock(i: number) {
@@ -382,7 +372,7 @@ export class Renderer {
       this.round(x, y, w, h, 7);
       c.fillStyle = color;
       c.fill();
-      this.text(label, x + w / 2, y + h / 2, w - 10, 20, 600, inkOn(color));
+      this.text(label, x + w / 2, y + h / 2, w - 8, this.largest(label, w - 8, 20, 14), 600, inkOn(color));
       return;
     }
     this.round(x, y, w, h, 6);
@@ -473,7 +463,7 @@ export class Renderer {
       c.strokeStyle = theme.halo;
       c.lineWidth = 3;
       const shown = text.length > 28 ? `${text.slice(0, 27)}…` : text;
-      c.font = `500 9.5px ${FONT}`;
+      this.face(500, 9.5);
       c.strokeText(shown, x + 6, y + 11);
       c.fillStyle = theme.muted;
       c.fillText(shown, x + 6, y + 11);
@@ -481,25 +471,39 @@ export class Renderer {
   }
 
   private text(text: string, x: number, y: number, room: number, size: number, weight: number, color: string) {
-    const c = this.context;
-    c.font = `${weight} ${size}px ${FONT}`;
-    c.fillStyle = color;
-    c.fillText(this.fit(text, room, size, weight), x, y);
+    const shown = this.fit(text, room, size, weight);
+    this.face(weight, size);
+    this.context.fillStyle = color;
+    this.context.fillText(shown, x, y);
+  }
+
+  private face(weight: number, size: number) {
+    const font = `${weight} ${size}px ${FONT}`;
+    if (this.font !== font) this.context.font = this.font = font; // setting it is slow
+  }
+
+  /** Size in which a text fits into its room, not below `least`. */
+  private largest(text: string, room: number, size: number, least: number): number {
+    const fits = (size * room) / this.measure(text, size, 600);
+    return fits >= size ? size : Math.max(least, Math.floor(fits));
+  }
+
+  /** Width of a text, in a weight and size. */
+  private measure(text: string, size: number, weight: number): number {
+    const key = `${size} ${weight} ${text}`;
+    let width = this.widths.get(key);
+    if (width === undefined) {
+      if (this.widths.size > 20000) this.widths.clear();
+      this.face(weight, size);
+      this.widths.set(key, (width = this.context.measureText(text).width));
+    }
+    return width;
   }
 
   /** The text, shortened in the middle to the room there is. */
   fit(text: string, room: number, size: number, weight: number): string {
     if (text.length > 200) text = `${text.slice(0, 100)}…${text.slice(-60)}`;
-    const measure = (s: string) => {
-      const key = `${size} ${weight} ${s}`;
-      let width = this.widths.get(key);
-      if (width === undefined) {
-        if (this.widths.size > 20000) this.widths.clear();
-        this.widths.set(key, (width = this.context.measureText(s).width));
-      }
-      return width;
-    };
-    const width = measure(text);
+    const width = this.measure(text, size, weight);
     if (width <= room) return text;
     const letters = [...text];
     let keep = Math.max(1, Math.floor((letters.length * room) / width) - 1);
@@ -507,7 +511,7 @@ export class Renderer {
       const tail = Math.floor(keep / 3);
       return `${letters.slice(0, keep - tail).join("")}…${tail ? letters.slice(-tail).join("") : ""}`;
     };
-    while (keep > 1 && measure(cut()) > room) keep--;
+    while (keep > 1 && this.measure(cut(), size, weight) > room) keep--;
     return cut();
   }
 
@@ -555,11 +559,11 @@ export class Renderer {
       if (y < 0 || y > this.height || free.some(([a, b]) => Math.abs(a - y) < (near ? 26 : 15) && Math.abs(b - x) < (inside && !near ? wide : 170))) continue;
       free.push([y, x]);
       const size = !inside ? 12 : near || wide > 110 ? 11 : 10;
-      c.font = `600 ${size}px ${FONT}`;
       const room = wide + 40 * k;
       const tail = box.label.slice(box.label.search(/[^._]*$/));
-      const far = inside && c.measureText(box.label).width > room ? tail || box.label : box.label;
+      const far = inside && this.measure(box.label, size, 600) > room ? tail || box.label : box.label;
       const label = this.fit(near ? box.path : far, near ? Math.max(wide, 190) : inside ? room : 260, size, 600);
+      this.face(600, size);
       c.strokeStyle = this.theme.halo;
       c.lineWidth = 3.5;
       c.strokeText(label, x, y);

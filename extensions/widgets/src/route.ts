@@ -65,7 +65,10 @@ export function route(
   const bottom = (l: number) => top[l] + tall[l] - RISE;
   const y = new Float32Array(n);
   const columns = new Int32Array(n);
-  for (let u = 0; u < n; u++) [y[u], columns[u]] = [top[g.layer[u]], column[g.layer[u]]];
+  for (let u = 0; u < n; u++) {
+    y[u] = top[g.layer[u]];
+    columns[u] = column[g.layer[u]];
+  }
   let height = 0;
   for (let l = 0; l < g.layers; l++) height = Math.max(height, bottom(l));
   const pieces: number[] = [];
@@ -154,7 +157,7 @@ export function route(
     pieceStart[t + 1] = leads.length;
   }
   return {
-    x: vx.slice(0, n), hint, y, column: columns, width, height, pieceStart, pieces: Float32Array.from(pieces),
-    pieceEnd: Int32Array.from(leads), layers: g.layers, dummies: g.v - n, crossings: crossed,
+    x: vx.slice(0, n), hint, y, column: columns, width, height, pieceStart, pieces: new Float32Array(pieces),
+    pieceEnd: new Int32Array(leads), layers: g.layers, dummies: g.v - n, crossings: crossed,
   };
 }

@@ -19,9 +19,10 @@ export interface Choice {
   wrap?: boolean; // in columns, where it is tall
 }
 
-/** Where items were, by their keys: hint and column. */
-export type Places = Map<string, [number, number]>;
+/** What was shown before, and of each node its number then (-1: it is new); absent: the same. */
+export interface Earlier { scene: Scene; nodes?: Int32Array }
 
+const NONE: number[] = [];
 
 interface Part {
   first: number; // its items are first .. first + n
@@ -37,6 +38,8 @@ export class Scene {
   members = new Map<number, number[]>(); // nodes of a collapsed module
   scopeKey = new Map<number, string>();
   itemOf: Int32Array;
+  was: number[] = []; // of each item the one that it was before; empty for a first scene
+  private others = new Map<string, number>(); // modules, inputs and outputs
   levels: Level[] = [];
   parts: Part[] = [];
   w!: Float32Array;
@@ -51,13 +54,19 @@ export class Scene {
   pieceTensor!: Int32Array;
   pieceItem!: Int32Array; // the item that a piece leads into, or -1
   pieceChange?: Uint8Array; // in a diff: 1 added, 2 removed
+  shown = 0; // nodes that are items
   crossings = 0;
   placed?: { out: LevelOutput[]; sizes: { w: Float32Array; h: Float32Array }[] };
   private parents: Int32Array;
+  // room to work in, per tensor
+  private maker: Int32Array;
+  private last: Int32Array;
+  private at: Int32Array;
 
-  constructor(readonly data: Data, readonly choice: Choice, earlier?: Places) {
+  constructor(readonly data: Data, readonly choice: Choice, earlier?: Earlier) {
     this.itemOf = new Int32Array(data.nodes).fill(-1);
     this.parents = Int32Array.from(data.head.scopes, ([parent]) => parent);
+    [this.maker, this.last, this.at] = [0, 1, 2].map(() => new Int32Array(data.head.tensors.length));
     const hidden = noise(data, choice.hide);
     const byGraph: number[][] = data.head.graphs.map(() => []);
     for (let n = 0; n < data.nodes; n++) byGraph[data.home[n]].push(n);
@@ -79,7 +88,7 @@ export class Scene {
   }
 
   private build(
-    graph: number, nodes: number[], hidden: Uint8Array, earlier: Places | undefined,
+    graph: number, nodes: number[], hidden: Uint8Array, earlier: Earlier | undefined,
     inside: [number, number[]][],
   ) {
     const { data } = this;
@@ -91,14 +100,16 @@ export class Scene {
       this.level.push(this.levels.length);
       return this.kind.length - 1;
     };
-    const producer = new Map<number, number>();
+    const maker = this.maker; // the item that each tensor comes from, in this graph
+    maker.fill(-1);
     const row = data.head.graphs[graph];
-    for (const t of row.inputs) producer.set(t, add(INPUT, t));
+    for (const t of row.inputs) maker[t] = add(INPUT, t);
     for (const n of nodes) {
       if (hidden[n]) continue;
       const key = this.collapsedAt(graph, data.scope[n]);
       if (!key) {
         this.itemOf[n] = add(NODE, n);
+        this.shown++;
         continue;
       }
       let item = groups.get(key);
@@ -110,54 +121,65 @@ export class Scene {
       this.itemOf[n] = item;
       this.members.get(item)!.push(n);
     }
-    for (const n of nodes) if (!hidden[n]) for (const t of data.outputs(n)) if (t >= 0) producer.set(t, this.itemOf[n]);
+    const { ins, inStart, outs, outStart } = data;
+    for (const n of nodes) if (!hidden[n]) for (let k = outStart[n]; k < outStart[n + 1]; k++) if (outs[k] >= 0) maker[outs[k]] = this.itemOf[n];
     // a hidden node that passes its input on: its output comes from where its input does
     for (const n of nodes) {
       const [from, to] = [data.inputs(n)[0], data.outputs(n)[0]];
-      if (hidden[n] === 1 && from >= 0 && producer.has(from)) producer.set(to, producer.get(from)!);
+      if (hidden[n] === 1 && from >= 0 && maker[from] >= 0) maker[to] = maker[from];
     }
-    const readers = new Map<number, number[]>();
+    // what reads which tensor, in the order of the file
+    const tensors: number[] = [];
+    const size: number[] = [];
+    const reads: number[] = []; // place in tensors and item, by turns
+    const last = this.last.fill(-1); // item that read a tensor last
+    const at = this.at;
     const read = (t: number, item: number) => {
-      const from = producer.get(t);
-      if (from === undefined || from === item || data.kind[t] === WEIGHT) return;
-      const list = readers.get(t);
-      if (!list) readers.set(t, [item]);
-      else if (list[list.length - 1] !== item) list.push(item);
+      if (t < 0 || maker[t] < 0 || maker[t] === item || data.kind[t] === WEIGHT || last[t] === item) return;
+      if (last[t] < 0) {
+        at[t] = tensors.push(t) - 1;
+        size.push(0);
+      }
+      last[t] = item;
+      size[at[t]]++;
+      reads.push(at[t], item);
     };
     for (const n of nodes) {
       if (hidden[n]) continue;
-      for (const t of data.inputs(n)) if (t >= 0) read(t, this.itemOf[n]);
-      for (const t of data.captures.get(n) ?? []) read(t, this.itemOf[n]);
+      for (let k = inStart[n]; k < inStart[n + 1]; k++) read(ins[k], this.itemOf[n]);
+      for (const t of data.captures.get(n) ?? NONE) read(t, this.itemOf[n]);
     }
     for (const t of row.outputs) read(t, add(OUTPUT, t));
-    const src: number[] = [];
-    const start = [0];
-    const dst: number[] = [];
-    const tensors = [...readers.keys()];
-    for (const t of tensors) {
-      src.push(producer.get(t)! - first);
-      for (const item of readers.get(t)!) dst.push(item - first);
-      start.push(dst.length);
-    }
+    const src = Int32Array.from(tensors, (t) => maker[t] - first);
+    const start = new Int32Array(tensors.length + 1);
+    for (let i = 0; i < tensors.length; i++) start[i + 1] = start[i] + size[i];
+    const dst = new Int32Array(reads.length / 2);
+    const next = start.slice();
+    for (let k = 0; k < reads.length; k += 2) dst[next[reads[k]]++] = reads[k + 1] - first;
     const n = this.kind.length - first;
     const w = new Float32Array(n);
     const h = new Float32Array(n);
-    for (let i = 0; i < n; i++) [w[i], h[i]] = this.size(first + i);
-    let hint: Float32Array | undefined;
-    const columns = graph === 0 && this.choice.wrap ? new Float32Array(n).fill(NaN) : undefined;
+    for (let i = 0; i < n; i++) {
+      w[i] = this.wide(first + i);
+      h[i] = this.high(first + i);
+    }
+    const columns = this.choice.wrap ? new Float32Array(n).fill(NaN) : undefined;
     const scope = Int32Array.from({ length: n }, (_, i) => this.scopeOf(first + i));
-    if (earlier?.size) {
-      hint = new Float32Array(n);
+    let hint: Float32Array | undefined;
+    if (earlier) {
+      hint = new Float32Array(n).fill(NaN);
       for (let i = 0; i < n; i++) {
-        const was = earlier.get(this.keyOf(first + i));
-        hint[i] = was ? was[0] : NaN;
-        if (columns && was) columns[i] = was[1];
+        const was = this.was[first + i] = this.before(first + i, earlier);
+        if (was < 0) continue;
+        hint[i] = earlier.scene.hint[was];
+        if (columns) columns[i] = earlier.scene.column[was];
       }
     }
     this.levels.push({
-      input: { n, w, h, src: Int32Array.from(src), start: Int32Array.from(start), dst: Int32Array.from(dst), hint, columns, ...(columns && { scope, parents: this.parents }) },
+      input: { n, w, h, src, start, dst, hint, columns, ...(columns && { scope, parents: this.parents }) },
       inside: inside.map(([node, places]) => [this.itemOf[node] - first, places]),
     });
+    for (let i = first; i < this.kind.length; i++) if (this.kind[i] !== NODE) this.others.set(this.key(i), i);
     this.parts.push({ first, tensors, graph });
   }
 
@@ -176,43 +198,36 @@ export class Scene {
     return key;
   }
 
-  private size(item: number): [number, number] {
+  private wide(item: number): number {
     const ref = this.ref[item];
     if (this.kind[item] === NODE) {
-      const op = this.data.opName(ref).length;
-      const detail = this.detail(item);
-      const wide = Math.max(7.6 * op + 26, 6.1 * Math.max(Math.min(this.data.tail(ref).length, 24), detail.length) + 20);
-      return [Math.max(84, Math.min(186, wide)), detail ? 56 : 42];
+      const words = Math.max(6.1 * Math.min(this.data.tail(ref).length, 24), 6.7 * this.detail(item).length);
+      return Math.max(84, Math.min(186, Math.max(7.6 * this.data.opName(ref).length + 26, words + 20)));
     }
-    if (this.kind[item] === GROUP)
-      return [Math.max(130, Math.min(240, 7.6 * this.data.head.scopes[ref][1].length + 40)), 52];
-    return [Math.max(64, Math.min(200, 6.8 * this.data.tensor(ref).length + 28)), 28];
+    if (this.kind[item] === GROUP) return Math.max(130, Math.min(240, 7.6 * this.data.head.scopes[ref][1].length + 40));
+    return Math.max(64, Math.min(200, 6.8 * this.data.tensor(ref).length + 28));
+  }
+
+  private high(item: number): number {
+    return this.kind[item] === NODE ? (this.detail(item) ? 56 : 42) : this.kind[item] === GROUP ? 52 : 28;
   }
 
   /** Third line of a node: its largest weight, or the attributes that matter most. */
   detail(item: number): string {
-    const { data } = this;
-    if (this.kind[item] !== NODE) return "";
-    const n = this.ref[item];
-    let text = "";
-    for (const t of data.weights(n)) {
-      const shape = data.shapeOf(t);
-      if (shape.includes("×") && shape.length > text.length) text = shape;
-    }
-    const words = data.attributes(n);
-    const found = /(?:^| )(kernel_shape|perm|axis|axes|to|mode|group|equation|num_heads|alpha)=(\S+)/.exec(words);
-    const stride = /(?:^| )strides=\[([2-9])/.exec(words);
-    if (text) return stride ? `${text}  /${stride[1]}` : text;
-    if (!found) return "";
-    if (found[1] === "to") return `to ${data.dtypeOf(data.outputs(n)[0]) || found[2]}`;
-    return `${found[1].replace("kernel_shape", "kernel")} ${found[2].replace(/^\[(.*)\]$/, "$1")}${stride ? `  /${stride[1]}` : ""}`;
+    return this.kind[item] === NODE ? this.data.detail(this.ref[item]) : "";
   }
 
-  keyOf(item: number): string {
+  /** The item that was it earlier, or -1. */
+  private before(item: number, { scene, nodes }: Earlier): number {
     const ref = this.ref[item];
-    if (this.kind[item] === NODE) return `n${this.data.name(ref)}`;
-    if (this.kind[item] === GROUP) return `g${this.scopeKey.get(item)}`;
-    return `${this.kind[item]}${this.data.tensor(ref)}`;
+    if (this.kind[item] !== NODE) return scene.others.get(this.key(item)) ?? -1;
+    const was = scene.itemOf[nodes ? nodes[ref] : ref] ?? -1;
+    return was >= 0 && scene.kind[was] === NODE ? was : -1;
+  }
+
+  /** Of a module, an input or an output. */
+  private key(item: number): string {
+    return this.scopeKey.get(item) ?? `${this.kind[item]} ${this.data.tensor(this.ref[item])}`;
   }
 
   nodesOf(item: number): number[] {
@@ -294,11 +309,5 @@ export class Scene {
       const was = other.levels[l];
       return !inside.length && !was.inside.length && input.n === was.input.n && (["w", "h", "src", "start", "dst", "scope"] as const).every((key) => same(input[key], was.input[key]));
     });
-  }
-
-  where(): Places {
-    const map: Places = new Map();
-    for (let i = 0; i < this.kind.length; i++) map.set(this.keyOf(i), [this.hint[i], this.column[i]]);
-    return map;
   }
 }

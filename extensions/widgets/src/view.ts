@@ -13,21 +13,18 @@ import { type Coloring, coloring, OVERLAYS } from "./overlay";
 import type { place, Placed } from "./place";
 import { Pointer } from "./pointer";
 import { type Camera, NEAR, Renderer } from "./render";
-import { GROUP, NODE, type Places, Scene } from "./scene";
+import { GROUP, NODE, Scene } from "./scene";
 import css from "./style.css";
 import workerText from "worker:./worker.ts";
 
-// the layout is in the bundle once, as text: what the worker runs, and what this page imports
-let url = "";
-const layoutUrl = () => (url ||= URL.createObjectURL(new Blob([workerText], { type: "text/javascript" })));
-let here: typeof place | undefined;
-const placeHere = async (levels: Scene["levels"]): Promise<Placed> => {
-  if (!here) {
-    await import(/* @vite-ignore */ layoutUrl());
-    here = (self as unknown as { workbenchPlace: typeof place }).workbenchPlace;
-  }
-  return here(levels);
-};
+// The layout is in the bundle once, as text: what the worker runs, and what this page imports (at once, so that a first
+// graph need not wait for it).
+const layoutUrl = URL.createObjectURL(new Blob([workerText], { type: "text/javascript" }));
+const here = import(/* @vite-ignore */ layoutUrl).then(() => (self as unknown as { workbenchPlace: typeof place }).workbenchPlace);
+here.catch(() => {}); // told where it is used
+const placeHere = async (levels: Scene["levels"]): Promise<Placed> => (await here)(levels);
+const REST = 700; // ms without a change after which the picture is at rest
+const AT_ONCE = 12000; // items up to which the page itself is quicker than a worker: it is there, and nothing is copied
 
 export class View {
   readonly root: HTMLElement;
@@ -61,6 +58,7 @@ export class View {
   private title = el("span", { class: "wbg-title" });
   private search = el("input", { type: "search", placeholder: "Search  ( / )", title: "Names, operators, tensors, attributes, shapes, data types", "aria-label": "Search the graph", spellcheck: "false" });
   private counter = el("span", { class: "wbg-count", "aria-live": "polite" });
+  private steps = el("div", { class: "wbg-steps", hidden: true });
   private overlays = el("select", { "aria-label": "Colour by", title: "Colour by" });
   private worst = el("button", { title: "Step through what the colours mark, the highest value first (W)" }, "Worst");
   private noiseButton = el("button", { title: "Hide Identity and arithmetic on shapes (H)", "aria-pressed": "false" }, "Hide noise");
@@ -76,6 +74,7 @@ export class View {
   private banner = el("div", { class: "wbg-banner", role: "alert", hidden: true });
   private over = el("div", { class: "wbg-over", role: "status" }, "Loading …");
   private foot = el("div", { class: "wbg-foot" });
+  private empty = el("div", { class: "wbg-empty", hidden: true }, "The graph is empty: it has no nodes, inputs or outputs.");
   private list = el("ul", { class: "wbg-hidden", role: "listbox", "aria-label": "Nodes", tabindex: "-1" });
   private voice = el("div", { class: "wbg-hidden", "aria-live": "polite" });
 
@@ -86,7 +85,7 @@ export class View {
     (this.root as HTMLElement & { view?: View }).view = this; // for tests, and for a look from the console
     this.root.append(el("style", {}, css), this.toolbar());
     const mini = el("canvas", { class: "wbg-map", title: "Drag to move", "aria-hidden": "true" });
-    this.stage.append(this.canvas, mini, this.legend, this.card, this.list, this.voice, this.note);
+    this.stage.append(this.canvas, this.empty, mini, this.legend, this.card, this.list, this.voice, this.note);
     this.root.append(this.banner, el("div", { class: "wbg-main" }, this.edits.pane, this.stage, this.panel, this.over), this.foot);
     parent.append(this.root);
     this.mini = mini;
@@ -113,26 +112,26 @@ export class View {
     this.columns.addEventListener("click", () => this.toggleColumns());
     this.fold.addEventListener("click", () => this.collapseAll());
     this.unfold.addEventListener("click", () => this.expandAll());
+    this.steps.append(this.counter, button("↑", "Previous result (Shift+Enter)", () => this.step(-1)), button("↓", "Next result (Enter)", () => this.step(1)));
     return el("div", { class: "wbg-bar", role: "toolbar", "aria-label": "Graph" },
       this.title,
-      el("div", { class: "wbg-search", role: "search" }, this.search, this.counter,
-        button("↑", "Previous result (Shift+Enter)", () => this.step(-1)), button("↓", "Next result (Enter)", () => this.step(1))),
+      el("div", { class: "wbg-search", role: "search" }, this.search, this.steps),
       el("span", { class: "gap" }), this.undoing, this.redoing, this.pastButton, this.overlays, this.worst, this.noiseButton, this.columns, this.fold, this.unfold,
-      button("−", "Zoom out (−)", () => this.zoom(1 / 1.4)), button("+", "Zoom in (+)", () => this.zoom(1.4)),
+      el("span", { class: "gap" }), button("−", "Zoom out (−)", () => this.zoom(1 / 1.4)), button("+", "Zoom in (+)", () => this.zoom(1.4)),
       button("Fit", "Show everything (0)", () => this.fit()), button("?", "Keyboard (?)", () => this.help()));
   }
 
   private async start() {
     this.state = this.host.state();
     const columns = await this.host.load();
-    if (columns.byteLength > 200_000) this.begin(); // it starts while the page reads
+    if (columns.byteLength > 1_500_000) this.begin(); // it starts while the page reads
     this.data = new Data(unpack(columns));
     this.scene = await this.arrange(this.data);
     this.renderer = new Renderer(this.canvas, this.scene, this.theme);
     this.map = new Minimap(this.mini, this.renderer, (x, y) => this.aim({ x, y, k: this.renderer.camera.k }, true));
     new Pointer(this);
     this.observe();
-    this.readTheme();
+    this.readTheme(); // before anything is coloured
     this.dressed();
     this.measure();
     this.look();
@@ -190,6 +189,8 @@ export class View {
 
   dispose() {
     clearTimeout(this.settled);
+    clearTimeout(this.announcing);
+    clearTimeout(this.telling);
     cancelAnimationFrame(this.frame);
     this.live.dispose();
     this.worker?.terminate();
@@ -199,12 +200,14 @@ export class View {
 
   // --- places
 
-  async arrange(data: Data, earlier?: Places): Promise<Scene> {
-    const scene = new Scene(data, { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap }, earlier);
-    const before = this.scene?.placed;
-    // what is drawn has not changed by a rename or an attribute; for what is small the page itself is quicker: no copy
-    const placed = before && scene.alike(this.scene) ? before
-      : scene.kind.length < 1500 ? await placeHere(scene.levels) : await this.placeAside(scene);
+  /** A scene of the data; `nodes` has the numbers that its nodes have in the one shown, where they are others. */
+  async arrange(data: Data, nodes?: Int32Array): Promise<Scene> {
+    const before = this.scene as Scene | undefined;
+    const choice = { collapsed: this.collapsed, opened: this.opened, hide: this.state.hide, wrap: this.wrap };
+    const scene = new Scene(data, choice, before && { scene: before, nodes });
+    // what is drawn has not changed by a rename or an attribute
+    const placed = before && scene.alike(before) ? before.placed!
+      : scene.kind.length < AT_ONCE ? await placeHere(scene.levels) : await this.placeAside(scene);
     scene.finish(placed.out, placed.sizes);
     return scene;
   }
@@ -213,7 +216,7 @@ export class View {
   private begin(): Worker | undefined {
     if (this.worker) return this.worker;
     try {
-      this.worker = new Worker(layoutUrl());
+      this.worker = new Worker(layoutUrl);
     } catch {
       return undefined;
     }
@@ -240,29 +243,31 @@ export class View {
     });
   }
 
-  /** Arranges again; the item `anchor` (else the one in the middle that is still there) stays on the screen. */
-  async rearrange(anchor?: string) {
+  /** Arranges again; a node (else what is in the middle) stays on the screen. */
+  async rearrange(anchor = -1) {
     const before = this.scene;
-    const scene = await this.arrange(this.data, before.where());
-    const { camera } = this.renderer;
-    const at = new Map(scene.kind.map((_, i) => [scene.keyOf(i), i]));
-    let [old, near] = [-1, Infinity];
-    before.kind.forEach((_, i) => {
-      const key = before.keyOf(i);
-      const far = key === anchor ? -1 : Math.hypot(before.x[i] - camera.x, before.y[i] - camera.y);
-      if (far < near && at.has(key)) [old, near] = [i, far];
-    });
-    this.scene = scene;
-    this.renderer.take(scene);
-    if (old >= 0) {
-      const now = at.get(before.keyOf(old))!;
-      camera.x += scene.x[now] - before.x[old];
-      camera.y += scene.y[now] - before.y[old];
-      this.target = undefined;
-    }
+    this.follow(before, await this.arrange(this.data), anchor);
     this.recolor({});
     this.mark();
     this.redraw();
+  }
+
+  /** Goes on from a scene to the next: the place of a node of the first (else the middle) stays where it is. */
+  follow(before: Scene, scene: Scene, anchor: number) {
+    const { renderer } = this;
+    const focus = before.itemOf[anchor] ?? -1;
+    const [x, y] = focus >= 0 ? [before.x[focus], before.y[focus]] : [renderer.camera.x, renderer.camera.y];
+    let [near, dx, dy] = [Infinity, 0, 0];
+    scene.was.forEach((was, i) => {
+      const far = was < 0 ? Infinity : Math.abs(before.x[was] - x) + Math.abs(before.y[was] - y);
+      if (far < near) [near, dx, dy] = [far, scene.x[i] - before.x[was], scene.y[i] - before.y[was]];
+    });
+    this.scene = scene;
+    renderer.take(scene);
+    for (const camera of [renderer.camera, ...(this.target ? [this.target] : [])]) {
+      camera.x += dx;
+      camera.y += dy;
+    }
   }
 
   named(names: readonly string[]): number[] {
@@ -299,6 +304,7 @@ export class View {
     this.renderer.color = this.coloring.color;
     this.legend.replaceChildren(this.coloring.legend(this.scene));
     this.legend.hidden = !this.data.nodes;
+    this.empty.hidden = this.scene.kind.length > 0;
     this.columns.hidden = this.wrap && !this.wrapped;
     this.renderer.mark = this.coloring.mark;
     this.worst.hidden = !this.coloring.targets;
@@ -311,7 +317,7 @@ export class View {
     }));
     this.overlays.value = this.state.overlay;
     this.noiseButton.setAttribute("aria-pressed", String(this.state.hide.length > 0));
-    this.map.rebuild(this.theme);
+    this.map.stale = true;
     this.redraw();
   }
 
@@ -333,15 +339,17 @@ export class View {
 
   measure() {
     const { clientWidth, clientHeight } = this.stage;
-    if (!clientWidth || !clientHeight) return;
-    const first = !this.renderer.width;
+    const ratio = window.devicePixelRatio || 1;
+    const { width, height } = this.renderer;
+    if (!clientWidth || !clientHeight || (clientWidth === width && clientHeight === height && ratio === this.renderer.ratio)) return;
+    const first = !width;
     // what is on the screen stays where it is when the panel comes or goes
     for (const camera of first ? [] : [this.renderer.camera, ...(this.target ? [this.target] : [])]) {
-      camera.x += (clientWidth - this.renderer.width) / 2 / camera.k;
-      camera.y += (clientHeight - this.renderer.height) / 2 / camera.k;
+      camera.x += (clientWidth - width) / 2 / camera.k;
+      camera.y += (clientHeight - height) / 2 / camera.k;
     }
-    this.renderer.resize(clientWidth, clientHeight, window.devicePixelRatio || 1);
-    this.map.rebuild(this.theme);
+    this.renderer.resize(clientWidth, clientHeight, ratio);
+    this.map.stale = true;
     if (first) this.look();
     this.renderNow();
   }
@@ -372,14 +380,6 @@ export class View {
     const foot = this.wrapped ? this.legend.offsetHeight : 0; // columns fill the view: the legend must not hide their ends
     const k = Math.min(1.15, (renderer.width - 48) / Math.max(1, scene.width), (renderer.height - 48 - foot) / Math.max(1, scene.height));
     return { x: scene.width / 2, y: scene.height / 2 + foot / 2 / k, k };
-  }
-
-  /** What is looked at has moved. */
-  shift(dx: number, dy: number) {
-    for (const camera of [this.renderer.camera, ...(this.target ? [this.target] : [])]) {
-      camera.x += dx;
-      camera.y += dy;
-    }
   }
 
   fit() {
@@ -460,19 +460,24 @@ export class View {
     if (!this.renderer?.width) return;
     this.renderer.draw();
     this.map.draw(this.theme);
-    this.status();
-    clearTimeout(this.settled);
-    if (this.host.see) this.settled = window.setTimeout(() => this.showKernel(), 700);
+    this.seen = performance.now();
+    this.telling ||= window.setTimeout(() => this.status(), 60); // not in every frame
+    if (this.host.see) this.settled ||= window.setTimeout(() => this.rest(), REST);
   }
 
+  private seen = 0; // when it was drawn last
+  private telling = 0;
   private settled = 0;
   /** Gives the kernel the picture when it rests, for to_svg. */
-  private showKernel() {
-    if (this.renderer.drawn <= 4000 && this.root.isConnected) this.host.see!(this.renderer.svg(`Graph of ${short(this.data.head.name, 80)}`));
+  private rest() {
+    const left = this.seen + REST - performance.now();
+    this.settled = left > 0 ? window.setTimeout(() => this.rest(), left) : 0;
+    if (left <= 0 && this.renderer.drawn <= 4000 && this.root.isConnected) this.host.see!(this.renderer.svg(`Graph of ${short(this.data.head.name, 80)}`));
   }
 
   private lastStatus = "";
   private status() {
+    this.telling = 0;
     const { camera } = this.renderer;
     const i = camera.k > 0.15 ? this.renderer.itemAt(this.renderer.width / 2, this.renderer.height / 2) : -1;
     const n = i >= 0 ? this.scene.nodesOf(i)[0] : undefined;
@@ -482,7 +487,7 @@ export class View {
     const key = [path, chosen, zoom, this.data.nodes, this.scene.kind.length].join("\0");
     if (key === this.lastStatus) return;
     this.lastStatus = key;
-    const hidden = this.data.nodes - this.scene.kind.filter((k) => k === NODE).length;
+    const hidden = this.data.nodes - this.scene.shown;
     this.foot.replaceChildren(el("span", { class: "path" }, path), el("span", {}, chosen),
       el("span", {}, `${this.data.nodes.toLocaleString("en")} nodes${hidden ? ` (${hidden.toLocaleString("en")} folded or hidden)` : ""}`), el("span", {}, `${zoom} %`));
   }
@@ -494,7 +499,8 @@ export class View {
     if (!quiet) this.host.set({ selection: this.selection.slice(0, 5000).map((n) => this.data.name(n)) });
     this.inspector!.show(this.selection);
     this.mark();
-    this.announce();
+    clearTimeout(this.announcing);
+    this.announcing = window.setTimeout(() => this.announce()); // after the picture
     this.redraw();
   }
 
@@ -517,6 +523,7 @@ export class View {
   go(nodes: number[]) {
     void this.reveal(nodes).then(() => {
       this.select(nodes);
+      this.measure(); // the panel may have come: the middle is another place
       this.show(nodes);
     });
   }
@@ -547,9 +554,10 @@ export class View {
   find(move = true) {
     this.results = this.data.search(this.search.value);
     this.at = -1;
+    this.steps.hidden = !this.search.value.trim();
     this.counter.textContent = this.search.value.trim() ? (this.results.length ? `${this.results.length} found` : "none") : "";
     this.mark();
-    this.map.rebuild(this.theme);
+    this.map.stale = true;
     this.redraw();
     if (move && this.results.length) this.show([this.results[0]]);
   }
@@ -587,7 +595,7 @@ export class View {
 
   async toggle(node: number) {
     if (!this.opened.delete(node)) this.opened.add(node);
-    await this.rearrange(`n${this.data.name(node)}`);
+    await this.rearrange(node);
     if (this.selection.length === 1) this.inspector!.show(this.selection);
   }
 
@@ -643,6 +651,7 @@ export class View {
     return short(`${data.opName(n)}, ${data.name(n)}, ${[...data.outputs(n)].filter((t) => t >= 0).map((t) => data.type(t)).join(" and ")}, to ${to.slice(0, 4).map((u) => data.opName(u)).join(", ") || "the output"}`, 400);
   }
 
+  private announcing = 0;
   /** The screen reader's list: the nodes around the selected one. */
   private announce() {
     const here = this.selection[0] ?? 0;
@@ -722,7 +731,7 @@ export class View {
   }
 
   help() {
-    help(this.root);
+    help(this.root, this.edits.able);
   }
 
   focusSearch() {

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from ..errors import EditError
+from ..model.scopes import bodies, nested
 from . import place, schema
 from .base import Edit
-from .bodies import bodies, nested
 from .draft import Draft
 from .insert import plain_attributes, plain_value
 from .tensortypes import typed_value

@@ -8,8 +8,8 @@ from typing import Any
 import onnx_ir as ir
 
 from ..errors import EditError
+from ..model.scopes import nested
 from .base import names
-from .bodies import nested
 from .draft import Draft
 
 

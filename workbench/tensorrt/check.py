@@ -232,7 +232,7 @@ class _Asked:
         """The node of the main graph that an error is about: it may be about one in a body."""
         if error["node"] in main:
             return str(error["node"])
-        from ..edits.bodies import nested
+        from ..model.scopes import nested
 
         for node in scratch.ir.graph:
             if any(inner.name == error["node"] for inner in nested(node)):

@@ -11,12 +11,12 @@ import onnx_ir as ir
 
 from ..edits import origins, place
 from ..edits.base import Edit
-from ..edits.bodies import bodies, nested
 from ..edits.draft import Draft
-from ..edits.infer import write_node
 from ..edits.tidy import clean
 from ..edits.weights import data
 from ..errors import EditError
+from ..model.nodewise import write_node
+from ..model.scopes import bodies, nested
 from ..model.walk import evaluate_node
 
 MOVES = frozenset(

@@ -18,13 +18,13 @@ import onnx_ir as ir
 
 from ..edits import DeleteNodes, SetAttribute, SetInput  # type: ignore[attr-defined]
 from ..edits.base import Edit
-from ..edits.bodies import bodies, nested
 from ..edits.weights import data
 from ..errors import InputError
 from ..inputs import feeds
 from ..inputs.generate import inlined
 from ..inputs.walk import Walk
 from ..model import Model
+from ..model.scopes import bodies, nested
 from .fixes import (
     MOVES,
     BypassPair,

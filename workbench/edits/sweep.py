@@ -16,7 +16,7 @@ from ..model.nodewise import Result, Signature, infer, of_constant, signature, w
 from ..model.scopes import bodies
 from .infer import inmost, misfit, text
 from .schema import check_inputs, schema_of
-from .tensortypes import refined, same, without_shape
+from .tensortypes import has_rank, refined, same, without_shape
 
 if TYPE_CHECKING:
     from .draft import Draft
@@ -105,8 +105,8 @@ class Sweep:
                 self._infer(node)
                 continue
             result = infer(at, *map(known, inputs))
-            if not result.fits and not self._fits(node, at, result):
-                continue
+            if not result.fits:
+                self._check_fit(node, at, result)
             for value, fact in zip(node.outputs, result.outputs, strict=True):
                 old = facts[value]
                 if old is not fact:
@@ -170,19 +170,18 @@ class Sweep:
                     self._change(value, fact, kept=False)
                 return
             result = infer(at, *[value and self.facts[value] for value in node.inputs])
-            if result.fits or self._fits(node, at, result):
-                kept = self._changed.isdisjoint(node.inputs)
-                for value, fact in zip(node.outputs, result.outputs, strict=True):
-                    self._change(value, fact, kept=kept)
+            self._check_fit(node, at, result)
+            kept = self._changed.isdisjoint(node.inputs)
+            for value, fact in zip(node.outputs, result.outputs, strict=True):
+                self._change(value, fact, kept=kept)
 
-    def _fits(self, node: ir.Node, at: Signature, result: Result) -> bool:
-        """Refuse a node that does not fit what it reads, unless it did not when the model was read: nothing is known
-        against that."""
-        self._check(node, at.schema)
-        result.fits = result.error is None
+    def _check_fit(self, node: ir.Node, at: Signature, result: Result) -> None:
+        """Refuse a node that does not fit what it reads, unless it did not when the model was read either."""
+        if not result.fits:
+            self._check(node, at.schema)
+            result.fits = result.error is None
         if result.error is not None and node not in self.odd:
             raise misfit(node, self._types(node), result.error)
-        return result.fits
 
     def _types(self, node: ir.Node) -> list[onnx.TypeProto | None]:
         return [self.facts[value].kind if value is not None else None for value in node.inputs]
@@ -216,14 +215,20 @@ class Sweep:
         """Infer a node and what it holds, of which only what follows from a change may become something else."""
         hit = self._hit(node)
         affected = {value for item in hit for value in item.outputs}
-        result, inner = infer_bodies(node, write_node(node), self.world, self.facts, affected=affected)
+        written = write_node(node)
+        result, inner = infer_bodies(node, written, self.world, self.facts, affected=affected)
+        lost = {
+            v for v in affected if v.is_graph_output() and v.shape is not None and not has_rank(inner[v].kind)
+        }
+        if lost:  # outputs keep the rank that is stated of them, and what reads them sees it
+            result, inner = infer_bodies(node, written, self.world, self.facts, affected=affected - lost)
         for item in hit:
             schema = schema_of(item, self.draft)
             self._check(item, schema)
             if schema is None and _called(item) not in self.draft.model.functions:
                 made = dict(self._unknown(item))
             else:
-                made = {value: inner.get(value, UNKNOWN) for value in item.outputs}
+                made = {value: inner[value] for value in item.outputs}
             kept = self._changed.isdisjoint(item.inputs) and _plain(item)
             for value, fact in made.items():
                 self._change(value, self.draft.types.of_port(value, fact), kept=kept)

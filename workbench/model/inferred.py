@@ -116,7 +116,7 @@ def infer_bodies(
     found, error = mini.infer(node.name or "")
     kinds = {info.name: info.type for info in found.graph.output}
     outputs = tuple(of_type(kinds.get(value.name or "")) for value in node.outputs)
-    inner: dict[ir.Value, Fact] = {}
+    inner = dict.fromkeys(own, UNKNOWN)
     if found.graph.node:
         _collect(found.graph.node[-1], node, inner)
     return Result(outputs, error), inner

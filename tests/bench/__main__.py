@@ -196,9 +196,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--polygraphy-on", nargs="+", default=["changed"], choices=["same", "changed"])
     parser.add_argument("--skip-overheads", action="store_true")
-    parser.add_argument(
-        "--skip-view", action="store_true", help="without the graph view, which needs a browser"
-    )
+    parser.add_argument("--skip-view", action="store_true", help="without the graph view, which needs a browser")
     options = parser.parse_args(arguments)
     if options.quick:
         options.contestants = [name for name in options.contestants if not name.startswith("Polygraphy")]

@@ -78,19 +78,7 @@ def run(models: tuple[str, ...] = MODELS) -> list[dict]:
 
 def text(rows: list[dict]) -> str:
     """The rows as a table, and what they add up to."""
-    titles = (
-        "model",
-        "nodes",
-        "all fp16",
-        "tolerance",
-        "kept",
-        "runs",
-        "limit",
-        "s",
-        "first k",
-        "last k",
-        "fewer",
-    )
+    titles = ("model", "nodes", "all fp16", "tolerance", "kept", "runs", "limit", "s", "first k", "last k", "fewer")
     lines = [
         "Nodes kept in float32 for fp16 within a tolerance: the search, and the best contiguous prefix",
         f"{titles[0]:22}" + "".join(f"{title:>11}" for title in titles[1:]),

@@ -34,10 +34,7 @@ CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
 
 def operator(nodes: list[onnx.NodeProto], shape: tuple[int, ...], **weights: np.ndarray) -> wb.Model:
     """A model of a few nodes from x to y."""
-    ports = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
-        for name, dims in (("x", shape), ("y", None))
-    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in (("x", shape), ("y", None))]
     held = [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "operator", ports[:1], ports[1:], held)
     return wb.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
@@ -65,9 +62,7 @@ def operators() -> dict[str, wb.Model]:
     return found
 
 
-def run(
-    model: wb.Model, feeds: list, providers: list, level: str = "ORT_DISABLE_ALL"
-) -> list[dict[str, Any]]:
+def run(model: wb.Model, feeds: list, providers: list, level: str = "ORT_DISABLE_ALL") -> list[dict[str, Any]]:
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     options.log_severity_level = 3
@@ -86,18 +81,11 @@ def far(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str, dic
         made = measure.result()
         snr = made["snr_db"] if math.isfinite(made["snr_db"]) else None
         largest = max(abs(made["ref_min"]), abs(made["ref_max"]))
-        found[name] = {
-            "max_abs": made["max_abs"],
-            "largest": largest,
-            "mean_abs": made["mean_abs"],
-            "snr_db": snr,
-        }
+        found[name] = {"max_abs": made["max_abs"], "largest": largest, "mean_abs": made["mean_abs"], "snr_db": snr}
     return found
 
 
-def row(
-    name: str, model: wb.Model, to: str, keep: tuple[str, ...], feeds: list, real: list
-) -> dict[str, Any]:
+def row(name: str, model: wb.Model, to: str, keep: tuple[str, ...], feeds: list, real: list) -> dict[str, Any]:
     """One model in one type."""
     cpu = ["CPUExecutionProvider"]
     base = run(model, feeds, cpu)
@@ -108,10 +96,7 @@ def row(
     found["fp32 cuda from cpu"] = far(base, run(model, feeds, real))
     for level, note in (("ORT_DISABLE_ALL", ""), ("ORT_ENABLE_ALL", ", optimised")):
         outputs = run(converted, feeds, real, level)
-        found |= {
-            f"real from fp32{note}": far(base, outputs),
-            f"real from simulated{note}": far(simulated, outputs),
-        }
+        found |= {f"real from fp32{note}": far(base, outputs), f"real from simulated{note}": far(simulated, outputs)}
     return found
 
 
@@ -122,20 +107,13 @@ def measure(real: list, models: dict[str, wb.Model]) -> list[dict[str, Any]]:
         feeds = [{k: np.asarray(v) for k, v in feed.items()} for feed in wb.inputs.feeds(model, count=2)]
         keeps: list[tuple[str, ...]] = [()]
         if name in SEARCHED:
-            keeps.append(
-                wb.precision.search(model, "fp16", inputs=feeds, tolerance=0.01, progress=False).keep
-            )
+            keeps.append(wb.precision.search(model, "fp16", inputs=feeds, tolerance=0.01, progress=False).keep)
         bf16: list = []
         if name.startswith(("op_matmul", "bert")):  # of operators that have bf16 in their operator set
             bf16 = [("bf16", ())]
         for to, keep in [*(("fp16", keep) for keep in keeps), *bf16]:
             rows.append(row(name, model, to, keep, feeds, real))
-            kinds = (
-                "simulated from fp32",
-                "real from fp32",
-                "real from simulated",
-                "real from fp32, optimised",
-            )
+            kinds = ("simulated from fp32", "real from fp32", "real from simulated", "real from fp32, optimised")
             found = {kind: next(iter(rows[-1][kind].values()))["snr_db"] for kind in kinds}
             print(f"{name:22} {to}", found, flush=True)
     return rows
@@ -143,16 +121,10 @@ def measure(real: list, models: dict[str, wb.Model]) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     if "CUDAExecutionProvider" not in ort.get_available_providers():
-        sys.exit(
-            "the CUDA provider of ONNX Runtime is not here: install onnxruntime-gpu on a machine with a GPU"
-        )
+        sys.exit("the CUDA provider of ONNX Runtime is not here: install onnxruntime-gpu on a machine with a GPU")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         every = operators() | {name: wb.load(real_models.find(name)) for name in REAL}
-        figures = {
-            "date": time.strftime("%Y-%m-%d"),
-            "onnxruntime": ort.__version__,
-            "rows": measure([CUDA], every),
-        }
+        figures = {"date": time.strftime("%Y-%m-%d"), "onnxruntime": ort.__version__, "rows": measure([CUDA], every)}
     if len(sys.argv) > 1:
         Path(sys.argv[1]).write_text(json.dumps(figures, indent=1))

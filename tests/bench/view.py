@@ -192,11 +192,7 @@ def quality() -> list[dict]:
         return []
     done = subprocess.run(
         [str(vitest), "run", "-t", "against dagre"],
-        cwd=WIDGETS,
-        env={**os.environ, "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
+        cwd=WIDGETS, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=600,
     )
     rows = re.findall(r"(\w[\w ]*): crossings (\d+) / (\d+), width (\d+) / (\d+)", done.stdout)
     names = ("crossings", "dagre_crossings", "width", "dagre_width")
@@ -226,27 +222,14 @@ def verdicts(results: dict, rows: list[dict]) -> list[str]:
             check(f"{nodes} nodes: seconds from running the cell to drawn", view["drawn_s"], DRAWN[nodes])
         if nodes in FRAME:
             where = ["all"] if nodes > 10000 else ["near", "middle", "all"]
-            check(
-                f"{nodes} nodes: p95 of a frame, ms",
-                max(view["frames_ms"][w]["p95"] for w in where),
-                FRAME[nodes],
-            )
+            check(f"{nodes} nodes: p95 of a frame, ms", max(view["frames_ms"][w]["p95"] for w in where), FRAME[nodes])
         if peer and nodes == 10000:
             ran = ", until its page crashed" if peer["crashed"] else ""
-            check(
-                f"{nodes} nodes: times faster than Netron{ran}",
-                peer["drawn_s"] / view["drawn_s"],
-                FASTER,
-                True,
-            )
+            check(f"{nodes} nodes: times faster than Netron{ran}", peer["drawn_s"] / view["drawn_s"], FASTER, True)
             smaller = peer["renderer_bytes"] / view["renderer_bytes"]
             check(f"{nodes} nodes: times less memory than Netron{ran}", smaller, SMALLER, True)
     for row in rows:
-        check(
-            f"{row['graph']}: crossings, times dagre's",
-            row["crossings"] / max(1, row["dagre_crossings"]),
-            1.3,
-        )
+        check(f"{row['graph']}: crossings, times dagre's", row["crossings"] / max(1, row["dagre_crossings"]), 1.3)
         check(f"{row['graph']}: width, times dagre's", row["width"] / row["dagre_width"], 1.3)
     return found
 

@@ -48,9 +48,7 @@ def test_weights_that_are_computed_stay_while_runs_that_have_begun_read_them():
     def make(factor: float) -> onnx.ModelProto:
         nodes, last = [], "x"
         for i in range(30):
-            nodes.append(
-                small.node("ConstantOfShape", ["size"], [f"w{i}"], f"w{i}", value=tensor([factor + i]))
-            )
+            nodes.append(small.node("ConstantOfShape", ["size"], [f"w{i}"], f"w{i}", value=tensor([factor + i])))
             nodes.append(small.node("Mul", [last, f"w{i}"], [f"a{i}"], f"a{i}"))
             nodes.append(small.node("Sin", [f"a{i}"], [f"b{i}"], f"b{i}"))
             last = f"b{i}"

@@ -29,9 +29,7 @@ def test_each_fusion_is_an_edit():
         "fuse_at('silu', ['Mul_3'])",
     ]
     back = made.history.undo()
-    assert operators(back) == ["SiLU", "Sigmoid", "Mul"] and operators(back.history.undo()) == operators(
-        model
-    )
+    assert operators(back) == ["SiLU", "Sigmoid", "Mul"] and operators(back.history.undo()) == operators(model)
     assert back.history.redo().fingerprint == made.fingerprint
     assert len(made.ir.functions) == 1  # both call the same one
 
@@ -64,10 +62,7 @@ def test_the_report_tells_what_happened():
     assert refused.reason == "tensor 's', an input of the graph, (scale) is no constant"
     assert report.refused.loc[0, "reason"] == refused.reason
     text, page = str(report), report._repr_html_()
-    assert (
-        "g: 6 nodes before, 5 after" in text
-        and "silu              1 time, 2 nodes to 1 saves 6,144 bytes" in text
-    )
+    assert "g: 6 nodes before, 5 after" in text and "silu              1 time, 2 nodes to 1 saves 6,144 bytes" in text
     assert "conv_batchnorm at 'BatchNormalization_5'" in text and "1 refused" in page and "6,144" in page
     assert json.loads(json.dumps(report.json()))["counts"] == {"silu": 1}
 
@@ -134,10 +129,7 @@ def test_of_sites_that_exceed_it_only_together_the_worse_half_is_taken_back(care
 
 
 def test_an_output_whose_identity_went_is_still_compared():
-    for body in (
-        "a = Relu(x) b = Neg(a) y = Identity(b)",
-        "a = Relu(x) y = Identity(a) z = Neg(a) w = Abs(z)",
-    ):
+    for body in ("a = Relu(x) b = Neg(a) y = Identity(b)", "a = Relu(x) y = Identity(a) z = Neg(a) w = Abs(z)"):
         model = wb.load(build(body))
         made = model.fuse(progress=False)
         assert made.report.counts == {"identity": 1}
@@ -162,9 +154,7 @@ def test_what_the_checks_of_an_edit_refuse_is_told_and_the_others_stay(monkeypat
     assert made.report.counts == {"silu": 2}
     (one, two) = made.report.refusals
     assert (one.rule, one.node, two.node) == ("wrong", "Mul_1", "Mul_3")
-    assert (
-        "the edit was refused: node 'Mul_1_And' (And), input 0 (A): got float32 from tensor 'x'" in one.reason
-    )
+    assert "the edit was refused: node 'Mul_1_And' (And), input 0 (A): got float32 from tensor 'x'" in one.reason
 
 
 def test_without_verification_nothing_is_taken_back(careless):
@@ -207,7 +197,9 @@ def test_a_pattern_of_onnxscript_is_taken_as_it_is():
 
 
 def test_a_replacement_is_made_of_operators():
-    rule = fusions.rule("relu6", lambda op, x: op.Min(op.Relu(x), 6.0), lambda op, x: op.Clip(x, 0.0, 6.0))
+    rule = fusions.rule(
+        "relu6", lambda op, x: op.Min(op.Relu(x), 6.0), lambda op, x: op.Clip(x, 0.0, 6.0)
+    )
     made = fused(build("a = Relu(x) y = Min(a, s)", s=number(6)), rule)
     assert operators(made) == ["Clip"] and not made.ir.functions
     assert made.report.table.loc[0, "nodes_after"] == 1
@@ -223,9 +215,7 @@ def test_a_graphsurgeon_pattern_with_a_subpattern():
     gs = pytest.importorskip("onnx_graphsurgeon")
     inner = gs.GraphPattern()
     source = inner.variable()
-    inner.set_output_tensors(
-        [inner.add("leaky", "LeakyRelu", lambda node: node.attrs["alpha"] < 0.5, [source])]
-    )
+    inner.set_output_tensors([inner.add("leaky", "LeakyRelu", lambda node: node.attrs["alpha"] < 0.5, [source])])
     outer = gs.GraphPattern()
     start = outer.variable()
     outer.set_output_tensors([outer.add("end", "Neg", inputs=[outer.add("sub", inner, inputs=[start])])])
@@ -278,12 +268,8 @@ def test_nodes_are_replaced_without_a_rule():
     assert operators(made) == ["Whole"] and list(made.ir.functions) == [("workbench", "Whole", "")]
     np.testing.assert_allclose(run(made)[0], run(model)[0], rtol=1e-6)
     function = made.ir.functions["workbench", "Whole", ""]
-    assert len(function.inputs) == 1 and [node.op_type for node in function.graph].count("Constant") == len(
-        ERF
-    )
-    with pytest.raises(
-        wb.errors.EditError, match="would read what follows from its own output: that is a cycle"
-    ):
+    assert len(function.inputs) == 1 and [node.op_type for node in function.graph].count("Constant") == len(ERF)
+    with pytest.raises(wb.errors.EditError, match="would read what follows from its own output: that is a cycle"):
         loop = wb.load(build("a = Relu(x) b = Neg(a) c = Abs(b) y = Add(a, c)"))
         loop.replace_nodes(["Relu_0", "Abs_2"], "Odd")
 
@@ -309,9 +295,7 @@ def test_what_reads_the_first_of_some_nodes_comes_after_the_function():
 
 
 def test_an_old_model_whose_weights_are_inputs_gets_new_ones():
-    proto = build(
-        "c = Conv(x, w) r = Mul(k, k) y = Mul(c, r)", "float[2,4,8,8] x", opset=13, w=array(6, 4, 3, 3)
-    )
+    proto = build("c = Conv(x, w) r = Mul(k, k) y = Mul(c, r)", "float[2,4,8,8] x", opset=13, w=array(6, 4, 3, 3))
     node = onnx.helper.make_node("Constant", [], ["k"], "k", value=onnx.numpy_helper.from_array(number(2)))
     proto.graph.node.insert(0, node)
     proto.ir_version = 3
@@ -331,7 +315,5 @@ def test_what_a_rule_finds_can_be_replaced_by_a_plugin():
     assert [node.op_type for node in made.ir.graph].count("FusedGelu") == 2
     found = wb.compare(model, made, shapes={"batch": 1, "sequence": 4}, progress=False)
     assert found.ok
-    with pytest.raises(
-        wb.errors.EditError, match="the fusion 'cast' has no pattern; expected a rule of a pattern"
-    ):
+    with pytest.raises(wb.errors.EditError, match="the fusion 'cast' has no pattern; expected a rule of a pattern"):
         fusions.find(model, "cast")

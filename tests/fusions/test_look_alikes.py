@@ -242,9 +242,7 @@ def test_why_not_says_when_a_rule_does_apply():
 
 def test_names_that_are_not_there():
     model = wb.load(build("a = Sigmoid(x) y = Mul(x, a)"))
-    with pytest.raises(
-        wb.errors.EditError, match="there is no fusion 'gelo'; expected one of identity, dropout"
-    ):
+    with pytest.raises(wb.errors.EditError, match="there is no fusion 'gelo'; expected one of identity, dropout"):
         model.fuse("gelo")
     with pytest.raises(wb.errors.NotInModelError, match="there is no node 'Mul_7'"):
         model.why_not("gelu", "Mul_7")

@@ -42,14 +42,7 @@ def error(before: list, after: list) -> float:
 # what a real model must give at least
 FOUND = {
     "ppocr_det": {"identity": 147, "scale_shift": 77, "gelu": 13},
-    "ppocr_rec": {
-        "conv_batchnorm": 3,
-        "scale_shift": 54,
-        "gelu": 13,
-        "silu": 5,
-        "layer_norm": 5,
-        "attention": 2,
-    },
+    "ppocr_rec": {"conv_batchnorm": 3, "scale_shift": 54, "gelu": 13, "silu": 5, "layer_norm": 5, "attention": 2},
     "ppocr_cls": {"conv_batchnorm": 35, "hard_swish": 18},
     "minilm_int8": {"gelu": 6, "skip_norm": 13, "attention": 6},
     "style_multi": {"layer_norm": 18},
@@ -87,8 +80,7 @@ LEFT = {"Erf", "Tanh", "Softmax", "Sigmoid", "ReduceMean", "Sqrt", "Neg", "Pow"}
 @pytest.fixture(scope="module")
 def fused() -> dict[str, tuple[Model, Model]]:
     return {
-        name: ((m := wb.load(real_models.find(name))), m.fuse(shapes=SHAPES, progress=False))
-        for name in BLOCKS
+        name: ((m := wb.load(real_models.find(name))), m.fuse(shapes=SHAPES, progress=False)) for name in BLOCKS
     }
 
 
@@ -104,9 +96,7 @@ def test_every_block_of_a_transformer_is_found(name, fused):
         ids = rng.integers(0, 99, (batch, sequence))
         feed = {"input_ids": ids}
         if name.startswith("bert"):
-            feed["attention_mask"] = (
-                (np.arange(sequence) < sequence - 2)[None].repeat(batch, 0).astype(np.int64)
-            )
+            feed["attention_mask"] = (np.arange(sequence) < sequence - 2)[None].repeat(batch, 0).astype(np.int64)
         assert error(outputs(model, feed), outputs(made, feed)) < 1e-5
 
 

@@ -42,12 +42,10 @@ def test_what_it_tells_is_so(executed):
     assert "LayerNorm_1/Sum_1" in found and "LayerNorm_1/truediv_1" in found
     assert "m = m.convert_precision('fp16', keep=[" in shown(executed, "print(result.model.history")
     assert "Keeping 2 of the 57" in shown(executed, "def changed")
-    assert "Nothing has to be kept in float32" in shown(executed, 'print(wb.precision.search(model, "bf16"')
+    assert "Nothing has to be kept in float32" in shown(executed, "print(wb.precision.search(model, \"bf16\"")
     assert shown(executed, "tight = ").count("True") >= 1
 
 
 def test_every_figure_is_there(executed):
-    kinds = [
-        o.get("data", {}).get("application/vnd.plotly.v1+json") for _, outputs in executed for o in outputs
-    ]
+    kinds = [o.get("data", {}).get("application/vnd.plotly.v1+json") for _, outputs in executed for o in outputs]
     assert [len(figure["data"]) > 1 for figure in kinds if figure] == [True, True]

@@ -29,11 +29,7 @@ def executed(source, tmp_path_factory, real_model) -> list[tuple[str, str]]:
 
 def text(output: nbformat.NotebookNode) -> str:
     data = output.get("data", {})
-    return (
-        "figure"
-        if "application/vnd.plotly.v1+json" in data
-        else output.get("text") or data.get("text/plain", "")
-    )
+    return "figure" if "application/vnd.plotly.v1+json" in data else output.get("text") or data.get("text/plain", "")
 
 
 def shown(executed: list[tuple[str, str]], start: str) -> str:

@@ -95,13 +95,7 @@ def epsilon() -> wb.Model:
     )  # fmt: skip
 
 
-PLANTED = {
-    "epsilon": epsilon,
-    "softmax": softmax,
-    "residual": residual,
-    "variance": variance,
-    "overflow": overflow,
-}
+PLANTED = {"epsilon": epsilon, "softmax": softmax, "residual": residual, "variance": variance, "overflow": overflow}
 TOLERANCE = {"epsilon": 0.004, "softmax": 0.004, "residual": 0.004, "variance": 0.02, "overflow": 0.002}
 
 
@@ -126,9 +120,7 @@ def smallest(model: wb.Model, inputs: list, tolerance: float, at_most: int) -> l
             found = []
             for keep in map(frozenset, combinations(trials.roles.computing, size)):
                 got = small.run(as_model(trials.simulated(sorted(keep))), feed)["y"]
-                if np.nan_to_num(np.abs(got - want), nan=np.inf).max() <= tolerance * max(
-                    1, np.abs(want).max()
-                ):
+                if np.nan_to_num(np.abs(got - want), nan=np.inf).max() <= tolerance * max(1, np.abs(want).max()):
                     found.append(keep)
             if found:
                 return found

@@ -227,11 +227,7 @@ def test_types_that_an_attribute_sets():
     assert types["f"] == types["z"] == types["s"] == "float16"
     text = "g (float[2] x) => (float[2] y) { a = Exp(x)\n b = Cast <to = 1> (a)\n y = Sqrt(b) }"
     same = small.model(text)
-    assert list(nodes(same, "fp16").kind) == [
-        "computes",
-        "moves",
-        "computes",
-    ]  # of a float32: it changes nothing
+    assert list(nodes(same, "fp16").kind) == ["computes", "moves", "computes"]  # of a float32: it changes nothing
     assert small.dtypes(convert(same, "fp16"))["b"] == "float16"
     assert small.dtypes(convert(same, "fp16", keep=["n_a", "n_y"]))["b"] == "float32"
     kept = small.dtypes(convert(made, "fp16", keep=["n_f", "n_y"]))
@@ -254,15 +250,11 @@ def test_custom_operators_and_functions_stay():
 
 def test_outputs_that_are_left_out_do_not_matter():
     node = onnx.helper.make_node("LSTM", ["x", "w", "r"], ["", "h"], name="lstm", hidden_size=3)
-    ports = [
-        onnx.helper.make_tensor_value_info(n, 1, dims) for n, dims in (("x", [5, 1, 4]), ("h", [1, 1, 3]))
-    ]
+    ports = [onnx.helper.make_tensor_value_info(n, 1, dims) for n, dims in (("x", [5, 1, 4]), ("h", [1, 1, 3]))]
     held = {"w": small.normal(1, 12, 4), "r": small.normal(1, 12, 3)}
     weights_ = [onnx.numpy_helper.from_array(array, name) for name, array in held.items()]
     graph = onnx.helper.make_graph([node], "g", ports[:1], ports[1:], weights_)
-    made = wb.load(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    )
+    made = wb.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8))
     assert nodes(made, "fp16").kind["lstm"] == "computes"
     assert small.dtypes(convert(made, "fp16"))["r"] == "float16"
 
@@ -307,9 +299,7 @@ def test_real_models(real_model, name):
     made = wb.load(real_model(name))
     before = made.to_proto().SerializeToString()
     with borrowed(made) as draft:
-        shapes = {
-            value: draft.types.of(value) for graph in draft.values for value in draft.values[graph].values()
-        }
+        shapes = {value: draft.types.of(value) for graph in draft.values for value in draft.values[graph].values()}
     found = convert(made, REAL[name])
     proto = found.to_proto()
     onnx.checker.check_model(proto, full_check=True)

@@ -18,9 +18,7 @@ def snr(row: dict, kind: str) -> float:
     return 200.0 if found is None else found
 
 
-@pytest.mark.parametrize(
-    "row", [r for r in ROWS if r["model"].startswith("op_")], ids=lambda r: r["model"] + r["to"]
-)
+@pytest.mark.parametrize("row", [r for r in ROWS if r["model"].startswith("op_")], ids=lambda r: r["model"] + r["to"])
 def test_single_operators_differ_by_less_than_a_fifth_of_the_error(row):
     assert snr(row, "real from simulated") - snr(row, "simulated from fp32") > 14
     assert abs(snr(row, "real from fp32") - snr(row, "simulated from fp32")) < 0.1
@@ -28,9 +26,7 @@ def test_single_operators_differ_by_less_than_a_fifth_of_the_error(row):
 
 
 @pytest.mark.parametrize(
-    "row",
-    [r for r in ROWS if not r["model"].startswith("op_")],
-    ids=lambda r: f"{r['model']}-{r['to']}-{r['kept']}",
+    "row", [r for r in ROWS if not r["model"].startswith("op_")], ids=lambda r: f"{r['model']}-{r['to']}-{r['kept']}"
 )
 def test_whole_models_have_the_error_that_was_simulated(row):
     mine, real, optimised = (snr(row, f"{kind} from fp32{note}") for kind, note in

@@ -100,9 +100,13 @@ class RemoveAttribute(Edit):
     def change(self, draft: Draft) -> None:
         node = draft.node(self.node)
         if self.name not in node.attributes:
-            listed = ", ".join(map(repr, node.attributes)) or "none"
+            listed = (
+                f"expected one of {', '.join(map(repr, node.attributes))}"
+                if node.attributes
+                else "it has none"
+            )
             raise EditError(
-                f"node {self.node!r} ({node.op_type}) has no attribute {self.name!r} set; expected one of {listed}"
+                f"node {self.node!r} ({node.op_type}) has no attribute {self.name!r} set; {listed}"
             )
         if self.name in {attribute.split("[")[0] for attribute, _ in bodies(node)}:
             raise EditError(

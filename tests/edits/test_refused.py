@@ -192,7 +192,11 @@ REFUSED = [
         "Reshape first",
     ),
     ("convert_opset", (17,), None),
-    ("set_metadata", ("k", 5), "cannot set metadata: got 'k': 5, expected text for both"),
+    (
+        "set_metadata",
+        ("k", 5),
+        "cannot set_metadata: got 5 as 'value', expected text or None; see help(Model.set_metadata)",
+    ),
     ("set_scope", ("nothing", "a"), "there is no node 'nothing' in the model"),
 ]
 

@@ -132,3 +132,12 @@ class Types:
             sweep = Sweep(self.draft, self.know())
             sweep.run()
             self.settled({value: sweep.facts[value] for value in sweep.olds}, sweep.olds)
+            made = [
+                v
+                for v in self.draft.model.graph.outputs
+                if v.shape is None and v.producer() in self.draft.touched
+            ]
+            news = [(value, *self.fact(value).stated) for value in made]
+            self._state(
+                [item for item in news if item[2] is not None]
+            )  # the checker wants the rank of outputs

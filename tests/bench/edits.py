@@ -75,7 +75,7 @@ WHOLE: dict[str, Callable[[wb.Model, int], wb.Model]] = {
     "set an input's shape": lambda m, i: m.set_input("x", (i + 2, 8, graphs.WIDTH)),
     "replace a weight of shapes": lambda m, i: m.replace_weight("ints[0, 0, 2, 8]", np.array([0, 0, 4, 4])),
 }
-"""Edits that change the type of nearly every tensor, so that all nodes are inferred again."""
+"""Edits that change the type of nearly every tensor."""
 
 
 def workbench(path: Path, folder: Path) -> dict[str, float]:
@@ -150,7 +150,7 @@ def text(found: dict) -> str:
     for name, columns in found.items():
         if name.startswith("10,000"):
             own = columns["workbench"]
-            slow = {edit: ms for edit, ms in own.items() if edit in ("first edit", *EDITS) and ms > LIMIT}
+            slow = {edit: ms for edit, ms in own.items() if edit in ("first edit", *EDITS, *WHOLE) and ms > LIMIT}
             mark = f"MISSED {slow}" if slow else "met"
             lines.append(f"{name}: an edit, the first one too, in under {LIMIT:.0f} ms: {mark}")
     return "\n".join(lines)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from ..edits import origins
-from ..edits.bodies import bodies
 from ..edits.notes import SCOPE
 from ..model import load
 from ..model.info import from_value_info
-from ..model.scopes import scopes, within
+from ..model.scopes import bodies, scopes, within
 from ..model.weights import same_data
 from .match import Matching, Node, Side, Weight, describe
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from ..errors import EditError
 from .content import Content, Store
@@ -89,15 +91,16 @@ def read(data: dict[str, Any], kinds: Mapping[str, type[Edit]], store: Store) ->
 
 
 def tuples(value: Any) -> Any:
-    """Lists to tuples, at any depth, so that an edit is a value."""
+    """Lists and arrays to tuples, at any depth, so that an edit is a value."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, list | tuple):
         return tuple(tuples(item) for item in value)
     return value
 
 
-def names(value: Any) -> tuple[str, ...]:
+def names(value: Any) -> tuple[Any, ...]:
     """One name or several as a tuple."""
-    return (value,) if isinstance(value, str) else tuple(value)
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
 
 
 def _python(value: Any, content: str) -> str:

@@ -14,10 +14,9 @@ from ..model import Model, load
 from ..model import proto as protos
 from ..model.info import from_type
 from ..model.save import INLINE_LIMIT
-from ..model.scopes import tensors
+from ..model.scopes import bodies, tensors
 from . import origins
 from .base import Edit
-from .bodies import bodies
 from .content import Content, of_bytes
 from .draft import Draft
 from .infer import text
@@ -155,7 +154,7 @@ def _take(draft: Draft, other: Draft, *, first: bool) -> None:
     """Move the nodes and weights of another model's main graph into this one's."""
     graph, theirs = draft.model.graph, other.model.graph
     values = [v for part in other.values if not other.is_function(part) for v in other.values[part].values()]
-    draft.types.learn({value: other.types.of(value) for value in values if value.const_value is None})
+    draft.types.learn({value: other.types.fact(value) for value in values})
     nodes, weights = list(theirs), list(theirs.initializers.values())
     theirs.remove(nodes)
     theirs.outputs.clear()

@@ -72,7 +72,10 @@ def of_array(value: Any, what: str) -> Content:
         return value
     if isinstance(value, str | os.PathLike):
         return _of_file(Path(value), what)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise EditError(f"{what}: numpy makes no array of what was given: {error}; give an array") from None
     if array.dtype == object and all(isinstance(item, str) for item in array.ravel()):
         array = array.astype(str)
     name = array.dtype.name
@@ -91,9 +94,10 @@ def of_array(value: Any, what: str) -> Content:
 def _of_file(path: Path, what: str) -> Content:
     try:
         data = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no path at all
+        reason = error.strerror if isinstance(error, OSError) else error
         raise EditError(
-            f"{what}: cannot read {path}: {error.strerror}; give an array or the path of a .npy"
+            f"{what}: cannot read {path}: {reason}; give an array or the path of a .npy"
         ) from None
     if not data.startswith(b"\x93NUMPY"):
         raise EditError(f"{what}: {path} is no .npy file; save it with numpy.save")

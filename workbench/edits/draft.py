@@ -12,10 +12,10 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from ..model.facts import of_tensor
 from ..model.inferred import take
-from .bodies import nested
-from .encoded import Encoded
-from .infer import reads_values
+from ..model.nodewise import reads_values
+from ..model.scopes import nested
 from .names import Names
 from .types import Types
 
@@ -27,20 +27,16 @@ class Draft(Names):
     """An ``onnx_ir.Model`` with an index of its names, and the steps that change both.
 
     Attributes:
-        encoded: the nodes as bytes, for onnx's inference of the whole graph.
         types: what is known of the type of each value.
         log: the steps since ``start``.
         touched: nodes whose operator, attributes or inputs a step changed; they are checked when the edit ends.
         retyped: values whose type a step changed, with the type before.
-        everywhere: an edit that changes nearly every type sets it: the whole graph is inferred instead of a cone.
         afterwards: called when types have been inferred, for an edit that knows more of them than onnx can infer.
     """
 
     def __init__(self, model: ir.Model):
         super().__init__(model)
-        found = take(model)
-        self.encoded = Encoded(self, found)
-        self.types = Types(self, found)
+        self.types = Types(self, take(model))
         self.start()
 
     def start(self) -> None:
@@ -48,7 +44,7 @@ class Draft(Names):
         self.log: list[Step] = []
         self.touched: dict[ir.Node, None] = {}
         self.retyped: dict[ir.Value, onnx.TypeProto | None] = {}
-        self.everywhere = False
+        self.types.start()
         self.afterwards: list[Callable[[], None]] = []
 
     def back(self) -> None:
@@ -70,7 +66,6 @@ class Draft(Names):
 
         def step(value: Any) -> None:
             setattr(thing, field, value)
-            self.encoded.forget(thing)
 
         self.do(lambda: step(new), lambda: step(old))
         if isinstance(thing, ir.Node):
@@ -83,7 +78,6 @@ class Draft(Names):
             del self.nodes[old]
             node.name = new
             self.nodes[new] = node
-            self.encoded.forget(node)
 
         old = node.name or ""
         self.do(lambda: step(old, name), lambda: step(name, old))
@@ -95,8 +89,6 @@ class Draft(Names):
             graph = value.graph
             order = [new if key == old else key for key in held(graph)] if value.is_initializer() else []
             value.name = new
-            self.encoded.forget(value.producer(), *value.consumers())
-            self.types.renamed(value, old)
             if order:
                 data = graph.initializers.data  # type: ignore[union-attr]
                 graph.initializers.data = {key: data[key] for key in order}  # type: ignore[union-attr]
@@ -108,8 +100,8 @@ class Draft(Names):
         old = value.name or ""
         self.do(lambda: step(old, name), lambda: step(name, old))
 
-    def put(self, mapping: Any, key: str, new: Any, node: ir.Node | None = None) -> None:
-        """Set an entry of metadata, operator sets, or attributes (of a node); None removes it."""
+    def put(self, mapping: Any, key: str, new: Any) -> None:
+        """Set an entry of metadata, operator sets, or attributes; None removes it."""
         old = dict(mapping)
 
         def step() -> None:
@@ -117,18 +109,16 @@ class Draft(Names):
                 mapping.pop(key, None)
             else:
                 mapping[key] = new
-            self.encoded.forget(node)
 
         def undo() -> None:
             mapping.clear()
             mapping.update(old)
-            self.encoded.forget(node)
 
         self.do(step, undo)
 
     def set_attribute(self, node: ir.Node, name: str, attribute: ir.Attr | None) -> None:
         """Set or remove a node's attribute (not a body)."""
-        self.put(node.attributes, name, attribute, node)
+        self.put(node.attributes, name, attribute)
         self.touched[node] = None
 
     # -- steps: edges and nodes -------------------------------------------------------------------------------
@@ -152,7 +142,6 @@ class Draft(Names):
     ) -> None:
         def step(inputs: tuple[ir.Value | None, ...]) -> None:
             _wire(node, inputs)
-            self.encoded.forget(node)
 
         self.do(lambda: step(new), lambda: step(old))
 
@@ -270,6 +259,8 @@ class Draft(Names):
     def add_initializer(self, graph: ir.Graph, value: ir.Value) -> None:
         """Add an initializer, as the last."""
         self.do(lambda: self._hold(graph, value), lambda: self._drop(graph, value))
+        if value.const_value is not None:
+            self.types.learn({value: of_tensor(value.const_value)})
 
     def remove_initializer(self, graph: ir.Graph, value: ir.Value) -> None:
         """Remove an initializer that nothing uses."""
@@ -293,10 +284,8 @@ class Draft(Names):
 
     def set_weight(self, value: ir.Value, tensor: ir.TensorProtocol) -> None:
         """Replace the data of an initializer."""
-        before = self.types.of(value)
         self.set(value, "const_value", tensor)
-        self.retyped.setdefault(value, before)
-        self.types.declare(value, self.types.of(value))
+        self.types.settled({value: of_tensor(tensor)})
         self.touch_readers(value, tensor)
 
     def touch_readers(self, value: ir.Value, tensor: ir.TensorProtocol) -> None:

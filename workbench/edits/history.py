@@ -27,6 +27,7 @@ from ..model.check import check_model
 from ..model.collection import paused
 from ..model.names import name_nodes
 from ..model.proto import skeleton
+from .arguments import checked
 from .base import Edit, Whole
 from .content import Content, Store, of_bytes
 from .draft import Draft
@@ -159,6 +160,7 @@ def apply(model: Model, edit: Edit) -> Model:
 
 
 def _apply(model: Model, edit: Edit) -> Model:
+    edit = checked(edit)
     version = version_of(model)
     if isinstance(edit, Whole):
         made = edit.replace(version.graph())

@@ -15,6 +15,7 @@ from . import origins, place, schema
 from .base import Edit, tuples
 from .content import Content, of_array
 from .draft import Draft
+from .place import Readers
 from .tensortypes import make
 
 
@@ -82,7 +83,7 @@ class InsertNode(Edit):
     inputs: tuple[str | None, ...] | None = None
     domain: str = ""
     name: str | None = None
-    to: Any = None
+    to: Readers = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", plain_attributes(self.attributes))
@@ -122,8 +123,10 @@ def new_node(
     return draft.create(domain, op_type, inputs, made, name)
 
 
-def plain_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def plain_attributes(attributes: Any) -> Any:
     """Attributes as an edit keeps them: arrays as Content, lists as tuples, numpy's numbers as Python's."""
+    if not isinstance(attributes, Mapping):
+        return attributes  # which is refused
     return {key: plain_value(value, key) for key, value in attributes.items()}
 
 
@@ -143,7 +146,7 @@ class InsertIdentity(Edit):
     method: ClassVar[str] = "insert_identity"
     tensor: str
     name: str | None = None
-    to: Any = None
+    to: Readers = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "to", tuples(self.to))
@@ -160,7 +163,7 @@ class InsertCast(Edit):
     tensor: str
     dtype: str
     name: str | None = None
-    to: Any = None
+    to: Readers = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "to", tuples(self.to))
@@ -191,7 +194,7 @@ class InsertQDQ(Edit):
     dtype: str = "int8"
     axis: int | None = None
     name: str | None = None
-    to: Any = None
+    to: Readers = None
 
     def __post_init__(self) -> None:
         for key in ("scale", "zero_point", "to"):
@@ -210,14 +213,21 @@ class InsertQDQ(Edit):
                 f"cannot quantize tensor {self.tensor!r}: got {draft.types.text(value)}, expected a float type; "
                 "choose another tensor"
             )
-        if np.any(np.asarray(self.scale) <= 0) or not np.all(np.isfinite(self.scale)):
+        scale = np.asarray(self.scale, np.float64)
+        if np.any(scale <= 0) or not np.all(np.isfinite(scale)):
             raise EditError(
                 f"cannot quantize tensor {self.tensor!r}: got the scale {self.scale}, expected it above 0"
             )
         number = make(self.dtype, ()).tensor_type.elem_type
-        zeros = np.broadcast_to(self.zero_point, np.shape(self.scale))
+        if np.ndim(self.zero_point) and np.shape(self.zero_point) != scale.shape:
+            raise EditError(
+                f"cannot quantize tensor {self.tensor!r}: got the zero points {self.zero_point} for the scale "
+                f"{self.scale}, expected one, or one per scale"
+            )
+        zeros = np.broadcast_to(self.zero_point, scale.shape)
         known = ir.DataType(number).numpy()
-        if known.kind in "iu" and not np.array_equal(zeros.astype(known).astype(np.int64), zeros):
+        large = zeros.dtype == object  # beyond 64 bits
+        if large or known.kind in "iu" and not np.array_equal(zeros.astype(known).astype(np.int64), zeros):
             raise EditError(
                 f"cannot quantize tensor {self.tensor!r}: zero point {self.zero_point} is no {self.dtype}"
             )
@@ -227,7 +237,7 @@ class InsertQDQ(Edit):
             draft,
             graph,
             f"{base}_scale",
-            ir.Tensor(np.asarray(self.scale).astype(float_type.numpy()), float_type),
+            ir.Tensor(scale.astype(float_type.numpy()), float_type),
         )
         zero_value = place.constant(
             draft, graph, f"{base}_zero_point", ir.Tensor(zeros.astype(known), ir.DataType(number))

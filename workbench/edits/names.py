@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ..errors import EditError, NotInModelError
 from ..model import scopes
-from .bodies import bodies, nested
+from ..model.scopes import bodies, nested
 from .order import Order
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from ..errors import EditError
+from ..model.scopes import bodies, nested
 from . import place, schema
 from .base import Edit
-from .bodies import bodies, nested
 from .draft import Draft
 from .insert import plain_attributes, plain_value
 from .tensortypes import typed_value
@@ -100,9 +100,13 @@ class RemoveAttribute(Edit):
     def change(self, draft: Draft) -> None:
         node = draft.node(self.node)
         if self.name not in node.attributes:
-            listed = ", ".join(map(repr, node.attributes)) or "none"
+            listed = (
+                f"expected one of {', '.join(map(repr, node.attributes))}"
+                if node.attributes
+                else "it has none"
+            )
             raise EditError(
-                f"node {self.node!r} ({node.op_type}) has no attribute {self.name!r} set; expected one of {listed}"
+                f"node {self.node!r} ({node.op_type}) has no attribute {self.name!r} set; {listed}"
             )
         if self.name in {attribute.split("[")[0] for attribute, _ in bodies(node)}:
             raise EditError(

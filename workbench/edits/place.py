@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import onnx_ir as ir
 
 from ..errors import EditError
+from ..model.scopes import nested
 from .base import names
-from .bodies import nested
 from .draft import Draft
 
 
@@ -59,7 +58,11 @@ def _arrange(draft: Draft, node: ir.Node, graph: ir.Graph) -> None:
         draft.move(graph, late, node)
 
 
-def uses(draft: Draft, value: ir.Value, to: Any) -> list[tuple[ir.Node, int]]:
+Readers = str | tuple[str | tuple[str, int], ...] | None
+"""Which readers of a tensor: names of nodes or ``(node, input)`` pairs; None: all."""
+
+
+def uses(draft: Draft, value: ir.Value, to: Readers) -> list[tuple[ir.Node, int]]:
     """The (node, input) pairs that read a tensor: all, or those of the given nodes or ``(node, input)`` pairs."""
     every = list(value.uses())
     if to is None:

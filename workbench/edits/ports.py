@@ -51,7 +51,6 @@ class SetInput(Edit):
         except EditError as error:
             raise EditError(f"{what}: {error}") from None
         draft.types.declare(value, kind)
-        draft.everywhere = True
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,9 @@ def refined(new: onnx.TypeProto, old: onnx.TypeProto) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(new.tensor_type.elem_type, dims)
 
 
-def has_rank(kind: onnx.TypeProto) -> bool:
+def has_rank(kind: onnx.TypeProto | None) -> bool:
     """Whether at least the rank is known, or it is no tensor."""
-    return not kind.HasField("tensor_type") or kind.tensor_type.HasField("shape")
+    return kind is not None and (not kind.HasField("tensor_type") or kind.tensor_type.HasField("shape"))
 
 
 def without_shape(kind: onnx.TypeProto) -> onnx.TypeProto:

@@ -11,11 +11,11 @@ import onnx
 import onnx_ir as ir
 
 from ..errors import EditError
+from ..model.nodewise import write_node
+from ..model.scopes import bodies, nested
 from ..model.walk import evaluate_node
 from .base import Edit, names
-from .bodies import bodies, nested
 from .draft import Draft
-from .infer import write_node
 from .nodes import make_input
 from .ports import add_output
 from .weights import data

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from ..errors import EditError
 from ..model import Model, inferred, load
 from ..model import proto as protos
+from ..model.nodewise import first_error, strictly
 from ..model.proto import encode
 from ..model.save import INLINE_LIMIT
 from ..model.scopes import tensors
@@ -20,7 +21,6 @@ from ..model.weights import same_data
 from . import origins
 from .base import Whole
 from .content import Content, of_bytes
-from .infer import first_error, strictly
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

@@ -15,10 +15,10 @@ import onnx
 import onnx_ir as ir
 
 from ..compare.plan import unused_prefix
-from ..edits.bodies import nested
 from ..edits.changes import changed, draft_of
 from ..edits.draft import Draft
 from ..model import Model
+from ..model.scopes import nested
 from ..segments import RANDOM, Graph, bodies, rename_inputs
 from .edit import Done
 from .rule import Site

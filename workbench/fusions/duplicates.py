@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from ..edits.bodies import bodies
 from ..edits.draft import Draft
+from ..model.scopes import bodies
 from .match import Refusal, constant, is_constant
 from .rewrite import DOMAIN, INLINE, tidy
 from .rule import NodeRule, Site

@@ -16,12 +16,12 @@ import onnx
 import onnx_ir as ir
 
 from ..edits.base import Edit
-from ..edits.bodies import bodies
 from ..edits.changes import draft_of
 from ..edits.content import of_bytes
 from ..errors import EditError
 from ..model import Model
 from ..model.proto import encode
+from ..model.scopes import bodies
 from .catalog import named
 from .match import Match, Refusal, attribute, constant, is_constant
 from .nodes import ReplaceNodes, boundary

@@ -10,11 +10,11 @@ import onnx_ir as ir
 
 from ..edits import place
 from ..edits.base import Edit, names
-from ..edits.bodies import bodies
 from ..edits.content import Content
 from ..edits.draft import Draft
 from ..edits.schema import require
 from ..errors import EditError
+from ..model.scopes import bodies
 from . import rewrite
 from .edit import Done, allow_weights
 from .match import Refusal, is_constant

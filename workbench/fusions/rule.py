@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from ..edits.base import Edit
-from ..edits.bodies import bodies
 from ..edits.draft import Draft
+from ..model.scopes import bodies
 from .match import Attempt, Match, Refusal, attempt
 from .pattern import Operation, Pattern
 

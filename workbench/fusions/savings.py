@@ -10,11 +10,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ..edits.bodies import bodies
 from ..edits.draft import Draft
-from ..edits.infer import write_node
 from ..model import Model, assume
 from ..model.costs import UNKNOWN, NodeCost
+from ..model.nodewise import write_node
+from ..model.scopes import bodies
 from ..model.walk import Walk
 from .edit import Done
 from .types import type_of

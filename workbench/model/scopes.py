@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 GraphLike = ir.Graph | ir.Function
+_BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 def scopes(model: ir.Model) -> Iterator[tuple[str, GraphLike]]:
@@ -34,14 +35,27 @@ def within(scope: str, name: str) -> str:
 def _below(scope: str, graph: GraphLike) -> Iterator[tuple[str, GraphLike]]:
     yield scope, graph
     for node in graph:
-        for attribute in node.attributes.data.values():  # of the dict itself: its own iteration is slow
-            if attribute.is_ref():
-                continue
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from _below(body(scope, node.name or "", attribute.name), attribute.value)
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                for index, inner in enumerate(attribute.value):
-                    yield from _below(body(scope, node.name or "", f"{attribute.name}[{index}]"), inner)
+        for attribute, inner in bodies(node):
+            yield from _below(body(scope, node.name or "", attribute), inner)
+
+
+def bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    """(attribute, graph) of the bodies of an If, Loop or Scan node."""
+    for attribute in node.attributes.data.values():  # of the dict itself: its own iteration is slow
+        if attribute.type not in _BODIES or attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.name, attribute.value
+        else:
+            yield from ((f"{attribute.name}[{i}]", graph) for i, graph in enumerate(attribute.value))
+
+
+def nested(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes in a node's bodies, at any depth."""
+    for _, graph in bodies(node):
+        for inner in graph:
+            yield inner
+            yield from nested(inner)
 
 
 def initializers(model: ir.Model) -> Iterator[ir.Value]:

@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..edits.bodies import bodies
 from ..edits.draft import Draft
 from ..edits.schema import schema_of
 from ..edits.weights import data
+from ..model.scopes import bodies
 
 LOW = {"fp16": "float16", "bf16": "bfloat16", "float16": "float16", "bfloat16": "bfloat16"}
 TINY = {"float16": 2.0**-14, "bfloat16": 2.0**-126}

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from ..edits.base import names
-from ..edits.bodies import bodies, nested
 from ..edits.draft import Draft
 from ..edits.history import version_of
 from ..errors import EditError
 from ..model import Model
+from ..model.scopes import bodies, nested
 from .operators import LOW, Role, is_float, is_weight, role
 
 FULL = "float32"

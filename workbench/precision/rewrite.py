@@ -71,7 +71,7 @@ class Rewrite:
                 else tuple(b if a is None else a for a, b in zip(shape, known, strict=True))
             )
             if merged != shape or (value.is_graph_output() and value.shape is None):
-                changes.append((value, now, make_type(dtype, merged)))
+                changes.append((value, make_type(dtype, merged)))
         if changes:
             self.draft.types.declare_all(changes)
 

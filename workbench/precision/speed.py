@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..edits.bodies import bodies
+from ..model.scopes import bodies
 from ..model.walk import Walk
 from .plan import FULL, Plan
 

@@ -247,8 +247,8 @@ class _Asked:
         """The node of the main graph that an error is about: it may be about one in a body."""
         if error["node"] in self.main:
             return str(error["node"])
-        from ..edits.bodies import nested
         from ..edits.origins import of_node
+        from ..model.scopes import nested
 
         for node in scratch.ir.graph:
             if node.name == error["node"]:

@@ -12,13 +12,13 @@ import onnx_ir as ir
 
 from ...edits import origins, place
 from ...edits.base import Edit
-from ...edits.bodies import bodies, nested
 from ...edits.content import of_bytes
 from ...edits.draft import Draft
-from ...edits.infer import write_node
 from ...edits.tidy import clean
 from ...errors import EditError
 from ...fusions.nodes import ReplaceNodes
+from ...model.nodewise import write_node
+from ...model.scopes import bodies, nested
 from ...model.walk import evaluate_node
 from .common import constant_of, scale_of, sweep, zero_of
 
@@ -299,7 +299,6 @@ class TransposeOutside(Edit):
         draft.redirect(result, source)
         draft.remove(graph, [node])
         draft.types.declare(source, made)
-        draft.everywhere = True
 
 
 def at_edge(node: ir.Node) -> bool:
@@ -332,12 +331,11 @@ class DoubleToFloat(Edit):
         made = [value for graph in graphs for node in graph for value in node.outputs]
         values = dict.fromkeys([*(v for graph in graphs for v in (*graph.inputs, *graph.outputs)), *made])
         doubles = [(v, kind) for v in values if (kind := draft.types.of(v)) and _is_double(kind)]
-        draft.types.declare_all([(value, kind, _as_float(kind)) for value, kind in doubles])
+        draft.types.declare_all([(value, _as_float(kind)) for value, kind in doubles])
         if not any(found) and not any(value.is_graph_input() for value, _ in doubles):
             raise EditError(
                 "cannot change float64 to float32: the model has no float64 input, weight or Cast"
             )
-        draft.everywhere = True
 
 
 def _is_double(kind: onnx.TypeProto) -> bool:

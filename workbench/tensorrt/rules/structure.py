@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ...edits import ReplaceOp  # type: ignore[attr-defined]
 from ...edits.base import Edit
-from ...edits.bodies import bodies, nested
+from ...model.scopes import bodies, nested
 from ..fixes import BoundLoop, CompressToGather, FoldNode, TakeBranch, TransposeOutside, at_edge, endless
 from .view import Finding, View, found
 

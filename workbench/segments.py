@@ -153,8 +153,8 @@ class Graph:
 
     @cached_property
     def inseparable(self) -> list[list[Node]]:
-        """The nodes in an order that can be executed, in groups that pieces cannot part: those joined by sequences, with
-        what lies between them. Any other node is alone.
+        """The nodes in an order that can be executed, in groups that pieces cannot part: those that sequences
+        join, with what lies between them. Any other node is alone.
 
         With edges that are sequences going both ways, these are the strongly connected components (Tarjan 1972).
         """

@@ -82,6 +82,6 @@ def _said(found: list[ir.Node], model: ir.Model) -> str:
         version = model.opset_imports.get(node.domain, 1)
         return f"{what} is not in operator set {version}, which the model has; it came with {since}: convert the model"
     return (
-        f"{what} has no body: ONNX, the functions of the model and ONNX Runtime do not define it; "
-        f"m.replace([{node.name!r}], plugin) gives it that of a plugin, a function {qualified(node)} in the file another"
+        f"{what} has no body: ONNX, the functions of the model and ONNX Runtime do not define it; give it one: "
+        f"m.replace([{node.name!r}], plugin), or a function {qualified(node)} in the file"
     )

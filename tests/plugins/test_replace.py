@@ -203,8 +203,8 @@ def test_an_operator_without_a_body_is_named_before_a_runtime_starts(monkeypatch
     monkeypatch.setattr("workbench.backends.process.Worker._start", started)
     said = (
         "nodes 'o1', 'o2', 'o3' and 1 more: operator Odd of domain 'mine' has no body: ONNX, the functions of the "
-        "model and ONNX Runtime do not define it; give it one: m.replace(['o1'], plugin), or a function mine::Odd in the "
-        "file; node 't': operator Other of domain 'mine' has no body: "
+        "model and ONNX Runtime do not define it; give it one: m.replace(['o1'], plugin), or a function mine::Odd in "
+        "the file; node 't': operator Other of domain 'mine' has no body: "
     )
     for what, do in (
         ("compare", lambda: wb.compare(m, m)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 
@@ -28,6 +29,10 @@ _ELEMENT = {name: number for number, name in DTYPES.items()} | {
     "object": TensorProto.STRING,
     "str": TensorProto.STRING,
 }
+_PLAIN = {
+    "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
+    "value_string": np.object_, "value_strings": np.object_,
+}  # fmt: skip
 _NAMES = {code: name for name, code in _ELEMENT.items() if name != "str"}
 _SEQUENCES = {
     "SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceMap", "SplitToSequence",
@@ -337,6 +342,17 @@ def with_outputs(proto: onnx.ModelProto, outputs: str | Iterable[str]) -> onnx.M
         else:
             copy.graph.output.add(name=name)
     return copy
+
+
+def constant(node: onnx.NodeProto) -> TensorProto | None:
+    """The tensor that a Constant node makes; None for a sparse one."""
+    for attribute in node.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, TensorProto):
+            return value
+        if attribute.name in _PLAIN:
+            return onnx.numpy_helper.from_array(np.asarray(value, _PLAIN[attribute.name]))
+    return None
 
 
 def rename_inputs(node: onnx.NodeProto, names: Mapping[str, str]) -> None:

@@ -14,8 +14,9 @@ from gpu.shapes import shapes_as_values, values
 
 import workbench as wb
 from workbench.backends import cuda, process
+from workbench.backends.cuda import program
 from workbench.backends.onnxruntime import Runtime as OnnxRuntime
-from workbench.plugins.steps import cut
+from workbench.plugins.steps import Call, cut
 from workbench.profile import Peaks
 from workbench.segments import Graph
 
@@ -132,6 +133,29 @@ def test_sequences_wait_for_the_kernel_that_one_of_their_nodes_waits_for():
     proto.functions.append(wb.plugins.gelu.function)
     assert cut(proto).without_kernel == {}
     everything(wb.load(proto), {"x": np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)})
+
+
+def test_a_kernel_is_compiled_for_the_attributes_of_its_node():
+    from workbench.backends.nvrtc import Runtime as Compiler
+
+    put = []
+    kernel = 'extern "C" __global__ void to(const T* x, T_y* y, long long to, long long n) { y[0] = T_y(x[0]); }'
+    cast = wb.plugin(
+        "FusedTo", body="FusedTo <to> (x) => (y) { y = Cast <to: int = @to> (x) }", cuda=kernel,
+        args={"to": "to", "n": "size(x)"},
+    )  # fmt: skip
+    step = Call("cast", cast, ("x",), ("y",), {"to": 6})
+    runtime = NoGpu()
+    runtime.compiler = Compiler()
+    runtime.device.function = lambda cubin, kernel, shared: (kernel, len(cubin) > 0)
+    runtime.device.launch = lambda function, launch, pointers: put.append((function, launch.values))
+    steps = cut(cast.model(cast.shapes(), step.attributes).to_proto())
+    made = program.Program(runtime.device, steps, {}, runtime._compile, None)
+    values = {"x": made.place(np.ones(3, np.float32))}
+    values |= made.made(step, values)
+    assert values["y"].spec == ("int32", (3,))
+    made.launcher(step, values)()
+    assert put == [(("to", True), (6, 3))]
 
 
 def test_an_error_names_the_piece():

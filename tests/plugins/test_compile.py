@@ -71,6 +71,11 @@ def test_an_error_names_the_line_of_the_cell():
     )
 
 
+def test_ipython_shows_a_compile_error_without_the_way_through_workbench():
+    error = CompileError("the kernel of plugin 'F' does not compile", [])
+    assert error._render_traceback_() == ["CompileError: the kernel of plugin 'F' does not compile"]
+
+
 def test_an_error_names_the_line_of_the_file():
     broken = plugin("FusedTwice", body=BODY, cuda="""
         extern "C" __global__ void twice(const T* x, T* y, long long n)
@@ -127,7 +132,7 @@ def test_an_endless_compilation_ends_its_worker_alone():
         from workbench.errors import BackendTimeout
 
         with pytest.raises((BackendTimeout, CompileError)):
-            compiled(endless, endless.shapes(), "sm_90", lambda **given: worker.call("compile", **given), "x")
+            compiled(endless, endless.shapes(), None, "sm_90", lambda **given: worker.call("compile", **given), "x")
     assert plugin("FusedTwice", body=BODY, cuda=GOOD).compile(archs=["sm_90"]).kernels
 
 

@@ -14,7 +14,7 @@ import onnx
 
 from ..errors import PluginError
 from ..model.info import DTYPES
-from ..segments import Graph, Node
+from ..segments import Graph, Node, constant
 from .declaration import Plugin, from_function
 
 
@@ -177,15 +177,5 @@ def _types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
 
 
 def _weight(graph: Graph, name: str) -> onnx.TensorProto | None:
-    if name in graph.constants:
-        for attribute in graph.constants[name].attribute:
-            value = onnx.helper.get_attribute_value(attribute)
-            if isinstance(value, onnx.TensorProto):
-                return value
-            import numpy as np
-
-            return onnx.numpy_helper.from_array(
-                np.asarray(value, np.float32 if attribute.name.startswith("value_float") else np.int64)
-            )
-    found = graph.weights.get(name)
+    found = constant(graph.constants[name]) if name in graph.constants else graph.weights.get(name)
     return found if isinstance(found, onnx.TensorProto) else None

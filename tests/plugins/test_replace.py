@@ -12,6 +12,7 @@ import pytest
 
 import workbench as wb
 from workbench.errors import EditError, ModelError
+from workbench.model.operators import _RUNTIME, require_bodies
 from workbench.plugins import gelu, layer_norm, masked_softmax, plugin, rms_norm, silu_mul, skip_layer_norm
 
 TEXT = """<ir_version: {ir}, opset_import: ["" : {opset}]>
@@ -240,8 +241,18 @@ def test_an_operator_without_a_body_runs_by_that_of_a_plugin():
 def test_what_the_runtime_knows_in_the_domain_of_onnx_is_left_to_it():
     from onnxruntime.capi import onnxruntime_pybind11_state as library
 
-    from workbench.model.operators import _RUNTIME
-
     ours = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain}
     kernels = {kernel.op_name for kernel in library.get_all_opkernel_def() if not kernel.domain}
     assert kernels - ours <= set(_RUNTIME)
+
+
+def test_a_function_has_its_own_operator_set():
+    text = """<ir_version: 10, opset_import: ["" : 18, "f" : 1]> 
+    g (float[4] x) => (float[4] y) { [call] y = f.Soft (x) }
+    <domain: "f", opset_import: ["" : 20]> Soft (x) => (y) { [in] y = Gelu (x) }"""
+    m = wb.load(onnx.parser.parse_model(text))
+    assert "without a body" not in str(m.summary())
+    require_bodies(m, "profile")
+    old = wb.load(onnx.parser.parse_model(text.replace("20", "18")))
+    with pytest.raises(ModelError, match="node 'in': operator Gelu of domain 'ai.onnx' is not in operator set 18"):
+        require_bodies(old, "profile")

@@ -122,7 +122,8 @@ def compile_plugin(
         BackendError: NVRTC is not installed, gave no answer in time, or died.
     """
     kernels, held, threads = [], [], {}
-    dtypes, archs = ([given] if isinstance(given, str) else given for given in (dtypes, archs))
+    dtypes = [dtypes] if isinstance(dtypes, str) else dtypes
+    archs = [archs] if isinstance(archs, str) else archs
     with Worker("nvrtc", timeout=TIMEOUT_S) as worker:
         for dtype in dtypes or plugin.dtypes:
             inputs = plugin.shapes(shapes, dtype)

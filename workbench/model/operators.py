@@ -29,9 +29,16 @@ def qualified(node: ir.Node) -> str:
 
 
 def is_defined(node: ir.Node, model: ir.Model) -> bool:
-    """Whether the model or ONNX (at the model's version of that domain) defines the operator of a node."""
-    version = model.opset_imports.get(node.domain, 1)
-    return node.op_identifier() in model.functions or find_schema(node.op_type, version, node.domain) is not None
+    """Whether the model or ONNX (in the operator set that holds for the node) defines its operator."""
+    if node.op_identifier() in model.functions:
+        return True
+    return find_schema(node.op_type, _operator_set(node, model), node.domain) is not None
+
+
+def _operator_set(node: ir.Node, model: ir.Model) -> int:
+    """The version of its domain that holds for a node: a function has its own."""
+    own = node.graph.opset_imports if node.graph is not None else {}
+    return own.get(node.domain) or model.opset_imports.get(node.domain, 1)
 
 
 def has_body(node: ir.Node, model: ir.Model) -> bool:
@@ -43,8 +50,8 @@ def has_body(node: ir.Node, model: ir.Model) -> bool:
 
 
 def _is_newer(node: ir.Node, model: ir.Model) -> bool:
-    """Whether the model is of a later ONNX than the one that is installed, so that the runtime has to tell."""
-    return model.opset_imports.get(node.domain, 1) > onnx.defs.onnx_opset_version()
+    """Whether the node is of a later ONNX than the one that is installed, so that the runtime has to tell."""
+    return _operator_set(node, model) > onnx.defs.onnx_opset_version()
 
 
 def require_bodies(model: Model, task: str) -> None:
@@ -57,10 +64,10 @@ def require_bodies(model: Model, task: str) -> None:
         ModelError: a node has an operator without a body; with the nodes, the operator and what to do.
     """
     ir_model = model.ir
-    lacking: dict[ir.OperatorIdentifier, list[ir.Node]] = {}
-    known: dict[ir.OperatorIdentifier, bool] = {}
+    lacking: dict[tuple, list[ir.Node]] = {}
+    known: dict[tuple, bool] = {}
     for node in nodes(ir_model):
-        key = node.op_identifier()
+        key = node.op_identifier(), _operator_set(node, ir_model)
         if key not in known:
             known[key] = has_body(node, ir_model)
         if not known[key]:
@@ -79,7 +86,7 @@ def _said(found: list[ir.Node], model: ir.Model) -> str:
     known = (s for s in onnx.defs.get_all_schemas_with_history() if (s.domain, s.name) == (domain, node.op_type))
     since = min((schema.since_version for schema in known), default=None)
     if since is not None:
-        version = model.opset_imports.get(node.domain, 1)
+        version = _operator_set(node, model)
         return f"{what} is not in operator set {version}, which the model has; it came with {since}: convert the model"
     return (
         f"{what} has no body: ONNX, the functions of the model and ONNX Runtime do not define it; give it one: "

@@ -29,6 +29,7 @@ _ATTRIBUTE_TYPES = {
     onnx.AttributeProto.FLOATS: "floats", onnx.AttributeProto.INTS: "ints",
     onnx.AttributeProto.STRINGS: "strs",
 }  # fmt: skip
+_SCALARS: dict[str, tuple[Any, Any]] = {"float": (Real, float), "int": (Integral, int), "str": (str, str)}
 
 
 def function(name: str, body: Any) -> onnx.FunctionProto:
@@ -197,9 +198,10 @@ def as_attribute(value: Any, kind: str) -> Any:
         if isinstance(value, str | bytes) or not isinstance(value, Iterable):
             raise TypeError(value)
         return [as_attribute(item, kind[:-1]) for item in value]
-    if not isinstance(value, {"float": Real, "int": Integral, "str": str}[kind]):
+    accepted, convert = _SCALARS[kind]
+    if not isinstance(value, accepted):
         raise TypeError(value)
-    return {"float": float, "int": int, "str": str}[kind](value)  # type: ignore[arg-type]
+    return convert(value)
 
 
 def signature(made: onnx.FunctionProto, given: Sequence[str] = (), results: Sequence[str] = ()) -> str:

@@ -78,12 +78,15 @@ def typed_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     """
     known = onnx.shape_inference.infer_shapes(proto).graph
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*known.input, *known.value_info, *known.output)}
-    numbers = {node.output[0]: constant(node) for node in proto.graph.node if node.op_type == "Constant"}
+    constants = {node.output[0]: constant(node) for node in proto.graph.node if node.op_type == "Constant"}
     typed = {}
     for node in proto.graph.node:
-        if node.op_type == "CastLike" and not node.domain and numbers.get(node.input[0]) and kinds.get(node.input[1]):
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(kinds[node.input[1]])
-            array = onnx.numpy_helper.to_array(numbers[node.input[0]]).astype(dtype)
+        if node.op_type != "CastLike" or node.domain:
+            continue
+        value, kind = constants.get(node.input[0]), kinds.get(node.input[1], 0)
+        if value is not None and kind and onnx.TensorProto.STRING not in (kind, value.data_type):
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+            array = onnx.numpy_helper.to_array(value).astype(dtype)
             typed[node.output[0]] = onnx.numpy_helper.from_array(array, node.output[0])
     made = onnx.ModelProto()
     made.CopyFrom(proto)

@@ -127,8 +127,9 @@ def test_an_endless_compilation_ends_its_worker_alone():
         template <int a, int b> struct Deep { enum { v = Deep<a - 1, b>::v + Deep<a - 1, b + 1>::v }; };
         template <int b> struct Deep<0, b> { enum { v = b }; };
         __device__ int deep = Deep<150, 0>::v;""")  # fmt: skip
-    with Worker("nvrtc", timeout=1.5) as worker:
+    with Worker("nvrtc") as worker:
         worker.version  # noqa: B018 - its start does not count
+        worker.timeout = 1.5
         from workbench.errors import BackendTimeout
 
         with pytest.raises((BackendTimeout, CompileError)):

@@ -68,6 +68,10 @@ class CompileError(PluginError):
         super().__init__(message)
         self.errors = errors
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message alone, because the lines that matter are those of the kernel."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class EngineError(WorkbenchError, ValueError):
     """What cannot be read or used as a TensorRT engine."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 
@@ -28,6 +29,10 @@ _ELEMENT = {name: number for number, name in DTYPES.items()} | {
     "object": TensorProto.STRING,
     "str": TensorProto.STRING,
 }
+_PLAIN = {
+    "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
+    "value_string": np.object_, "value_strings": np.object_,
+}  # fmt: skip
 _NAMES = {code: name for name, code in _ELEMENT.items() if name != "str"}
 _SEQUENCES = {
     "SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceMap", "SplitToSequence",
@@ -150,6 +155,45 @@ class Graph:
                 odd = (kind not in ("tensor_type", None) for kind in kinds)
                 found.update(name for name, is_odd in zip(names, odd, strict=False) if name and is_odd)
         return found
+
+    @cached_property
+    def inseparable(self) -> list[list[Node]]:
+        """The nodes in an order that can be executed, in groups that pieces cannot part: those that sequences
+        join, with what lies between them. Any other node is alone.
+
+        With edges that are sequences going both ways, these are the strongly connected components (Tarjan 1972).
+        """
+        linked: dict[int, list[Node]] = {node.index: [] for node in self.order}  # what comes before it, or with it
+        for node in self.order:
+            for name in self.producer.keys() & node.inputs:
+                linked[node.index].append(self.producer[name])
+                if name in self.sequences:
+                    linked[self.producer[name].index].append(node)
+        rank = {node.index: i for i, node in enumerate(self.order)}
+        ahead = {index: iter(sorted(nodes, key=lambda n: rank[n.index])) for index, nodes in linked.items()}
+        low: dict[int, int] = {}
+        done: set[int] = set()
+        opened: list[Node] = []
+        groups: list[list[Node]] = []
+        number: dict[int, int] = {}
+        for root in self.order:
+            stack = [] if root.index in done else [root]
+            while stack:
+                node = stack[-1]
+                if node.index not in number:
+                    number[node.index] = low[node.index] = len(number)
+                    opened.append(node)
+                if fresh := next((n for n in ahead[node.index] if n.index not in number), None):
+                    stack.append(fresh)
+                    continue
+                stack.pop()
+                low[node.index] = min(low[n.index] for n in (node, *linked[node.index]) if n.index not in done)
+                if low[node.index] == number[node.index]:
+                    at = opened.index(node)
+                    groups.append(sorted(opened[at:], key=lambda n: rank[n.index]))
+                    done.update(n.index for n in opened[at:])
+                    del opened[at:]
+        return groups
 
     def is_weight(self, name: str) -> bool:
         """Whether a tensor is stored in the model: an initializer or a Constant node."""
@@ -298,6 +342,17 @@ def with_outputs(proto: onnx.ModelProto, outputs: str | Iterable[str]) -> onnx.M
         else:
             copy.graph.output.add(name=name)
     return copy
+
+
+def constant(node: onnx.NodeProto) -> TensorProto | None:
+    """The tensor that a Constant node makes; None for a sparse one."""
+    for attribute in node.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, TensorProto):
+            return value
+        if attribute.name in _PLAIN:
+            return onnx.numpy_helper.from_array(np.asarray(value, _PLAIN[attribute.name]))
+    return None
 
 
 def rename_inputs(node: onnx.NodeProto, names: Mapping[str, str]) -> None:

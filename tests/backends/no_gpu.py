@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from workbench.backends import cuda, process
 from workbench.backends.cuda import Runtime, program
 from workbench.backends.memory import dtype_of
 from workbench.backends.onnxruntime import Runtime as OnnxRuntime
@@ -145,6 +146,8 @@ class Program(program.Program):
 class NoGpu(Runtime):
     """The runtime of a cuda worker."""
 
+    version = "no GPU"
+
     def __init__(self) -> None:
         self.device: Any = Device()
         self.onnxruntime = OnnxRuntime()
@@ -152,3 +155,12 @@ class NoGpu(Runtime):
 
     def session(self, model: bytes, optimize: str, tf32: bool, path: str = "") -> Any:
         return Session(model, self.onnxruntime.options(optimize=optimize, graph=path))
+
+
+START = process._START.replace("from workbench", "from backends import no_gpu; no_gpu.install(); from workbench")
+"""`workbench.backends.process._START` for a cuda worker that is this one."""
+
+
+def install() -> None:
+    """Let the cuda runtime of this process be the one without a GPU."""
+    cuda.Runtime, cuda.Program = NoGpu, Program  # type: ignore[misc]

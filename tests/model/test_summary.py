@@ -117,7 +117,7 @@ def test_findings() -> None:
     assert s.findings == (
         "opset domains that no node uses: ai.onnx.ml",
         "operators that onnx does not define, so that their outputs have only the declared shapes: "
-        "com.acme::Mystery (1)",
+        "com.acme::Mystery (1) without a body",
         "weights that nothing reads: 1 (1.2 kB), among them 'idle'",
     )
     proto.graph.node[1].attribute.append(h.make_attribute("nonsense", 1))

@@ -71,6 +71,11 @@ def test_an_error_names_the_line_of_the_cell():
     )
 
 
+def test_ipython_shows_a_compile_error_without_the_way_through_workbench():
+    error = CompileError("the kernel of plugin 'F' does not compile", [])
+    assert error._render_traceback_() == ["CompileError: the kernel of plugin 'F' does not compile"]
+
+
 def test_an_error_names_the_line_of_the_file():
     broken = plugin("FusedTwice", body=BODY, cuda="""
         extern "C" __global__ void twice(const T* x, T* y, long long n)
@@ -122,12 +127,13 @@ def test_an_endless_compilation_ends_its_worker_alone():
         template <int a, int b> struct Deep { enum { v = Deep<a - 1, b>::v + Deep<a - 1, b + 1>::v }; };
         template <int b> struct Deep<0, b> { enum { v = b }; };
         __device__ int deep = Deep<150, 0>::v;""")  # fmt: skip
-    with Worker("nvrtc", timeout=1.5) as worker:
+    with Worker("nvrtc") as worker:
         worker.version  # noqa: B018 - its start does not count
+        worker.timeout = 1.5
         from workbench.errors import BackendTimeout
 
         with pytest.raises((BackendTimeout, CompileError)):
-            compiled(endless, endless.shapes(), "sm_90", lambda **given: worker.call("compile", **given), "x")
+            compiled(endless, endless.shapes(), None, "sm_90", lambda **given: worker.call("compile", **given), "x")
     assert plugin("FusedTwice", body=BODY, cuda=GOOD).compile(archs=["sm_90"]).kernels
 
 

@@ -94,6 +94,16 @@ def test_names_that_clash_are_refused(name, says):
         ({"cuda": KERNEL, "kernel": "other"}, "functions 'half_it'; expected 'other'"),
         ({"grid": "size(z)"}, r"FusedHalf, grid: size\(\) got z, expected one of x, y"),
         ({"args": {"n": "rows(q)"}}, "FusedHalf, argument 'n'"),
+        ({"grid": lambda x: 1}, "got grid=<function .*, expected an expression .text or an int., or several"),
+        ({"grid": 1.5}, "got grid=1.5, expected an expression"),
+        ({"block": None}, "plugin 'FusedHalf': got block=None, expected an expression"),
+        ({"args": ["n"]}, "got args=.'n'., expected {name: expression}"),
+        ({"args": {"n": 0.5}}, r"got args\['n'\]=0.5, expected an expression"),
+        ({"args": {"n n": "1"}}, "got 'n n' in args=, expected a name of letters, digits and _"),
+        ({"example": [(1, 2)]}, r"got example=\[\(1, 2\)\], expected {input: shape}"),
+        ({"cuda": 3}, "got int in cuda=, expected the text of the source"),
+        ({"cuda": "kernels/half.cu"}, "functions none; .*; it takes the text of a file, not its path"),
+        ({"body": ("m", ["a"])}, "the body of plugin 'FusedHalf' is tuple of str, list; expected text"),
         ({"dtypes": ["float8"]}, "got the dtypes .'float8'., expected some of float32"),
     ],
 )
@@ -192,8 +202,31 @@ def test_an_example_that_cannot_be_is_refused(example):
     )
 
 
-def test_one_dtype_may_be_given_alone():
-    assert plugin("FusedHalf", body=BODY, dtypes="float32").dtypes == ("float32",)
+def test_one_dtype_condition_or_int_may_be_given_alone():
+    made = plugin("FusedHalf", body=BODY, cuda=KERNEL, dtypes="float32", requires="size(x) > 1", args={"n": 5}, grid=7)
+    assert made.dtypes == ("float32",) and made.rule.requires == ("size(x) > 1",)
+    launch = made.launch([Spec("float32", (2,))])
+    assert (launch.grid, launch.values) == ((7, 1, 1), (5,))
+
+
+def test_ports_get_names_that_rules_and_kernels_can_write():
+    body = onnx.parser.parse_function(
+        '<domain: "m", opset_import: ["" : 18]> F (a, b, c, d) => (y) { t = Add (a, b) s = Add (c, d) y = Mul (t, s) }'
+    )
+    names = {"a": "conv.0/out:0", "b": "conv_0_out_0", "c": "in", "d": "2", "y": "x.y"}
+    for ports in (body.input, body.output, *(part for node in body.node for part in (node.input, node.output))):
+        ports[:] = [names.get(port, port) for port in ports]
+    made = plugin("FusedPorts", body=body, cuda=KERNEL)
+    assert made.signature == "FusedPorts(conv_0_out_0_1, conv_0_out_0, _in, _2) -> (x_y)"
+    specs = made.specs([Spec("float32", (3,))] * 4)
+    assert specs["x_y"] == Spec("float32", (3,)) and made.launch([Spec("float32", (3,))] * 4).values == (3,)
+
+
+def test_a_constant_of_another_type_than_the_kernel_is_explained():
+    made = plugin("FusedHalf", body=BODY, cuda=KERNEL)
+    says = r"FusedHalf\(x: float16\[2\], factor=0.5\) -> \(y\) does not take these inputs: Mul: B has inconsistent .*"
+    with pytest.raises(PluginError, match=says + r"take CastLike\(constant, x\) in the body, or leave the dtype out"):
+        made.specs([Spec("float16", (2,))])
 
 
 def test_what_onnx_cannot_read_is_shown_as_text():

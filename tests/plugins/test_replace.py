@@ -11,7 +11,8 @@ import onnx
 import pytest
 
 import workbench as wb
-from workbench.errors import EditError
+from workbench.errors import EditError, ModelError
+from workbench.model.operators import _RUNTIME, require_bodies
 from workbench.plugins import gelu, layer_norm, masked_softmax, plugin, rms_norm, silu_mul, skip_layer_norm
 
 TEXT = """<ir_version: {ir}, opset_import: ["" : {opset}]>
@@ -179,14 +180,79 @@ def test_a_cycle_is_refused():
                        inputs=["sum", "er"], outputs=["s", "sh"])  # fmt: skip
 
 
-def test_an_operator_without_a_body_is_named():
-    text = (
-        TEXT.format(ir=8, opset=18)
-        .replace('"" : 18', '"" : 18, "mine" : 1')
-        .replace("Relu(g)", "mine.Odd(g)")
+ODD = """<ir_version: 10, opset_import: ["" : 18, "mine" : 1, "com.microsoft" : 1]>
+g (float[4, 8] x, float[4, 8] w) => (float[4, 8] y) {
+ [r] a = Relu(x)
+ [o1] b = mine.Odd(a)
+ [o2] c = mine.Odd(b)
+ [o3] d = mine.Odd(c)
+ [o4] e = mine.Odd(d)
+ [ms] f = com.microsoft.FastGelu(e)
+ [t] y = mine.Other<k = 2>(f, w)
+}"""
+
+
+def test_an_operator_without_a_body_is_named_before_a_runtime_starts(monkeypatch):
+    m = wb.load(onnx.parser.parse_model(ODD))
+    assert m.nodes.loc["o1", "op_type"] == "Odd"
+    said = "mine::Odd (4) without a body, com.microsoft::FastGelu (1), mine::Other (1) without a body"
+    assert said in str(m.summary())
+
+    def started(*_, **__):
+        raise AssertionError("a runtime was started")
+
+    monkeypatch.setattr("workbench.backends.process.Worker._start", started)
+    said = (
+        "nodes 'o1', 'o2', 'o3' and 1 more: operator Odd of domain 'mine' has no body: ONNX, the functions of the "
+        "model and ONNX Runtime do not define it; give it one: m.replace(['o1'], plugin), or a function mine::Odd in "
+        "the file; node 't': operator Other of domain 'mine' has no body: "
     )
-    model = wb.load(onnx.parser.parse_model(text))
-    assert model.nodes.loc["r", "op_type"] == "Odd"
-    assert "mine::Odd (1)" in str(model.summary())
-    with pytest.raises(wb.errors.BackendFailed, match=r"mine:Odd.* is not a registered function/op"):
-        wb.profile(model, runs=1, warmup=0, progress=False)
+    for what, do in (
+        ("compare", lambda: wb.compare(m, m)),
+        ("profile", lambda: wb.profile(m)),
+        ("profile", lambda: wb.profile(m, "cuda")),
+        ("verify fusions of", lambda: m.fuse(verify=True)),
+        ("run", lambda: wb.backends.Runner(m).activate()),
+    ):
+        with pytest.raises(ModelError) as raised:
+            do()
+        assert str(raised.value).startswith(f"cannot {what} 'g': {said}")
+    assert repr(m.view()) == "<GraphView of 'g': 7 nodes>"
+    old = wb.load(onnx.parser.parse_model(ODD.replace("mine.Odd", "Gelu").replace("mine.Other<k = 2>", "Add")))
+    with pytest.raises(ModelError, match="Gelu of domain 'ai.onnx' is not in operator set 18, .* with 20: convert"):
+        wb.profile(old)
+
+
+def test_an_operator_without_a_body_runs_by_that_of_a_plugin():
+    m = wb.load(onnx.parser.parse_model(ODD))
+    odd = plugin("Odd", body="Odd (x) => (y) { y = Neg (x) }")
+    other = plugin("Other", body="Other <k: int = 1> (x, w) => (y) { c = Constant <value_int: int = @k> () "
+                   "f = CastLike (c, x) v = Mul (f, w) y = Add (x, v) }")  # fmt: skip
+    for node in ("o1", "o2", "o3", "o4"):
+        m = m.replace(node, odd)
+    m = m.replace("t", other, attributes={"k": 2})
+    feeds = {name: np.full((4, 8), value, np.float32) for name, value in (("x", 1), ("w", 3))}
+    session = pytest.importorskip("onnxruntime").InferenceSession(m.to_proto().SerializeToString())
+    assert np.allclose(session.run(None, feeds)[0], 6.8412, atol=1e-3)
+    assert wb.compare(m, m, progress=False).ok
+    assert not any("without a body" in finding for finding in m.summary().findings)
+
+
+def test_what_the_runtime_knows_in_the_domain_of_onnx_is_left_to_it():
+    from onnxruntime.capi import onnxruntime_pybind11_state as library
+
+    ours = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain}
+    kernels = {kernel.op_name for kernel in library.get_all_opkernel_def() if not kernel.domain}
+    assert kernels - ours <= set(_RUNTIME)
+
+
+def test_a_function_has_its_own_operator_set():
+    text = """<ir_version: 10, opset_import: ["" : 18, "f" : 1]> 
+    g (float[4] x) => (float[4] y) { [call] y = f.Soft (x) }
+    <domain: "f", opset_import: ["" : 20]> Soft (x) => (y) { [in] y = Gelu (x) }"""
+    m = wb.load(onnx.parser.parse_model(text))
+    assert "without a body" not in str(m.summary())
+    require_bodies(m, "profile")
+    old = wb.load(onnx.parser.parse_model(text.replace("20", "18")))
+    with pytest.raises(ModelError, match="node 'in': operator Gelu of domain 'ai.onnx' is not in operator set 18"):
+        require_bodies(old, "profile")

@@ -282,9 +282,9 @@ def test_arguments_that_cannot_be(options: dict, message: str) -> None:
 
 def test_a_model_that_does_not_load_or_run_names_the_node() -> None:
     with pytest.raises(
-        BackendFailed, match=r"foo:Bar\(-1\) is not a registered function/op \(node 'odd'\)"
+        BackendFailed, match=r"com.microsoft:Bar\(-1\) is not a registered function/op \(node 'odd'\)"
     ) as error:
-        wb.profile(model("[odd] y = foo.Bar(x)", opsets='"": 17, "foo": 1'), progress=False)
+        wb.profile(model("[odd] y = com.microsoft.Bar(x)", opsets='"": 17, "com.microsoft": 1'), progress=False)
     assert (error.value.backend, error.value.model, error.value.phase) == ("onnxruntime", "g", "load")
     shapes = model("[odd] y = MatMul(x, z)", "float[N,3] x, float[M,3] z")
     with pytest.raises(BackendFailed, match="could not profile 'g'.*MatMul node. Name:'odd'") as error:

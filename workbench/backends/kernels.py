@@ -103,9 +103,10 @@ class CompileReport:
 def compile_plugin(
     plugin: Plugin,
     *,
-    dtypes: Sequence[str] | None = None,
-    archs: Sequence[str] = ARCHS,
+    dtypes: str | Sequence[str] | None = None,
+    archs: str | Sequence[str] = ARCHS,
     shapes: Any = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> CompileReport:
     """Compile a plugin's kernel; no GPU is needed.
 
@@ -113,6 +114,7 @@ def compile_plugin(
         dtypes: of the first input (the others follow); None: all that the kernel is made for.
         archs: ``sm_80`` (A100), ``sm_86``, ``sm_89``, ``sm_90`` (H100, H200), ``sm_120`` or others that NVRTC knows.
         shapes: of the inputs, for the block size that occupancy is computed with; None: the plugin's example.
+        attributes: of the plugin, as a launch rule may use them.
 
     Raises:
         CompileError: the source does not compile; with the lines of the cell or file that it was written in.
@@ -120,14 +122,16 @@ def compile_plugin(
         BackendError: NVRTC is not installed, gave no answer in time, or died.
     """
     kernels, held, threads = [], [], {}
+    dtypes = [dtypes] if isinstance(dtypes, str) else dtypes
+    archs = [archs] if isinstance(archs, str) else archs
     with Worker("nvrtc", timeout=TIMEOUT_S) as worker:
         for dtype in dtypes or plugin.dtypes:
             inputs = plugin.shapes(shapes, dtype)
-            launch = plugin.launch(inputs)
+            launch = plugin.launch(inputs, attributes)
             threads[dtype] = launch.threads
             for arch in archs:
                 done = compiled(
-                    plugin, inputs, arch, lambda **given: worker.call("compile", **given), worker.version
+                    plugin, inputs, attributes, arch, lambda **given: worker.call("compile", **given), worker.version
                 )
                 kernels.append(done)
                 held.append(
@@ -138,14 +142,21 @@ def compile_plugin(
         return CompileReport(plugin, tuple(kernels), tuple(held), threads, worker.version)
 
 
-def compiled(plugin: Plugin, inputs: Sequence[Spec], arch: str, compiler: Compiler, version: str) -> Compiled:
-    """The kernel for inputs of these dtypes: from the cache, or from the compiler.
+def compiled(
+    plugin: Plugin,
+    inputs: Sequence[Spec],
+    attributes: Mapping[str, Any] | None,
+    arch: str,
+    compiler: Compiler,
+    version: str,
+) -> Compiled:
+    """The kernel for a call with inputs of these dtypes: from the cache, or from the compiler.
 
     Raises:
         CompileError: see `compile_plugin`.
     """
     plugin.check_kernel(inputs)
-    text = sources.complete(plugin, inputs)
+    text = sources.complete(plugin, inputs, attributes)
     dtype = inputs[0].dtype if inputs else plugin.dtypes[0]
     path = folder() / "kernels" / sources.key(text, arch, version)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or written halfway

@@ -11,6 +11,7 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
 from ..model import Model, load
+from ..model.operators import require_bodies
 from .memory import dtype_of
 from .process import Session, Worker
 
@@ -47,6 +48,7 @@ class Runner(BaseRunner):
     def activate_impl(self) -> None:
         from ..segments import with_outputs
 
+        require_bodies(self.model, "run")
         proto = self.model.to_proto()
         if self.outputs is not None:
             proto = with_outputs(proto, self.outputs)

@@ -14,6 +14,7 @@ from ..inputs import feeds as make_feeds
 from ..model import Model, TensorInfo
 from ..model.collection import paused
 from ..model.core import opened
+from ..model.operators import require_bodies
 from ..model.shapes import infer
 from ..segments import Graph
 from . import plan as planning
@@ -66,7 +67,7 @@ def compare(
         progress: show a progress bar when it takes longer than a second.
 
     Raises:
-        ModelError, InputError: what was given cannot be used.
+        ModelError, InputError: what was given cannot be used, or has an operator without a body.
         CompareError: the two models share no tensor or have different inputs.
         BackendError: the runtime failed, crashed or timed out.
     """
@@ -80,13 +81,15 @@ def compare(
     start = time.perf_counter()
     pool = threads or max(1, (os.cpu_count() or 1) // 2)
     _check_backend(candidate_backend, as_run)
+    with paused():
+        first, second = map(opened, (reference, candidate))
+    for model in (first, second):
+        require_bodies(model, "compare")
     with contextlib.ExitStack() as stack:
         worker = stack.enter_context(Worker("onnxruntime", timeout=timeout, parallel=2, pool=pool))
         other = worker
         if candidate_backend != worker.backend:
             other = stack.enter_context(Worker(candidate_backend, timeout=timeout))
-        with paused():
-            first, second = map(opened, (reference, candidate))
         items = make_feeds(first, inputs, shapes=shapes, count=count, seed=seed)
         observer = None
         if as_run:

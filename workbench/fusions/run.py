@@ -64,7 +64,7 @@ def fuse(
 
     Raises:
         EditError: there is no rule of that name.
-        InputError, BackendError: verification cannot run.
+        ModelError, InputError, BackendError: verification cannot run.
     """
     chosen = resolve(rules)
     report = FusionReport(model.name, nodes_before=_count(model))

@@ -14,6 +14,7 @@ from ..compare.result import COMPARED, Comparison
 from ..edits.draft import Draft
 from ..inputs import feeds
 from ..model import Model
+from ..model.operators import require_bodies
 from ..model.shapes import infer
 from .beside import Added, Beside
 from .edit import Done
@@ -38,6 +39,7 @@ class Verifier:
         tolerance: float | Mapping[str, float],
         shapes: Mapping[str, Any] | None,
     ):
+        require_bodies(model, "verify fusions of")
         self.tolerance = tolerance
         self.beside = Beside(model)
         self.feeds = feeds(model, inputs, shapes=shapes)

@@ -14,9 +14,10 @@ from . import assume, card, content
 from .content import Weights
 from .costs import UNKNOWN
 from .info import TensorInfo
+from .operators import has_body, is_defined, qualified
 from .proto import for_checker
 from .scopes import initializers, nodes, scopes, within
-from .walk import Walk, find_schema
+from .walk import Walk
 
 if TYPE_CHECKING:
     from .core import Model
@@ -104,7 +105,7 @@ def summarize(model: Model, shapes: assume.Given) -> Summary:
         inputs=model.inputs,
         outputs=model.outputs,
         nodes=sum(1 for _ in nodes(ir_model)),
-        operators=tuple(Counter(map(_operator, nodes(ir_model))).most_common()),
+        operators=tuple(Counter(map(qualified, nodes(ir_model))).most_common()),
         weights=weights,
         parameters=sum(row.parameters for row in weights),
         bytes=sum(row.bytes for row in weights),
@@ -138,10 +139,6 @@ def _holds_nodes(node: ir.Node, model: ir.Model) -> bool:
     return any(attribute.type in bodies for attribute in node.attributes.values())
 
 
-def _operator(node: ir.Node) -> str:
-    return f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-
-
 def findings(model: ir.Model) -> list[str]:
     """What is odd about a model that can be loaded."""
     found = []
@@ -155,22 +152,17 @@ def findings(model: ir.Model) -> list[str]:
     if unused:
         found.append(f"opset domains that no node uses: {', '.join(unused)}")
     unknown = Counter(
-        _operator(node)
+        (qualified(node), "" if has_body(node, model) else " without a body")
         for node in nodes(model)
-        if node.op_identifier() not in model.functions and not _is_known(node, model)
+        if not is_defined(node, model)
     )
     if unknown:
         found.append(
             "operators that onnx does not define, so that their outputs have only the declared shapes: "
-            + ", ".join(f"{name} ({count})" for name, count in unknown.most_common())
+            + ", ".join(f"{name} ({count}){body}" for (name, body), count in unknown.most_common())
         )
     idle = [value for value in initializers(model) if not value.uses() and not value.is_graph_output()]
     if idle:
         size = card.size(sum(value.const_value.nbytes for value in idle if value.const_value is not None))
         found.append(f"weights that nothing reads: {len(idle)} ({size}), among them {idle[0].name!r}")
     return found
-
-
-def _is_known(node: ir.Node, model: ir.Model) -> bool:
-    version = model.opset_imports.get(node.domain, 1)
-    return find_schema(node.op_type, version, node.domain) is not None

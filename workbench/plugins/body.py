@@ -6,8 +6,10 @@ Text is ONNX's own syntax (``onnx.parser``): ``FusedGelu (x) => (y) { ... }``, w
 
 from __future__ import annotations
 
+import keyword
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import onnx
@@ -15,7 +17,7 @@ import onnx
 from ..errors import PluginError
 from ..model import Model
 from ..model.info import DTYPES, from_type
-from ..segments import Graph
+from ..segments import Graph, rename_inputs
 from .launch import Spec
 
 DOMAIN = "workbench"
@@ -27,6 +29,7 @@ _ATTRIBUTE_TYPES = {
     onnx.AttributeProto.FLOATS: "floats", onnx.AttributeProto.INTS: "ints",
     onnx.AttributeProto.STRINGS: "strs",
 }  # fmt: skip
+_SCALARS: dict[str, tuple[Any, Any]] = {"float": (Real, float), "int": (Integral, int), "str": (str, str)}
 
 
 def function(name: str, body: Any) -> onnx.FunctionProto:
@@ -46,17 +49,50 @@ def function(name: str, body: Any) -> onnx.FunctionProto:
         made.CopyFrom(body)
     elif hasattr(body, "to_function_proto"):
         made = body.to_function_proto()
-    elif isinstance(body, tuple) and len(body) == 2:
+    elif isinstance(body, tuple) and len(body) == 2 and isinstance(body[0], Model):
         made = _from_nodes(name, *body)
     else:
         raise PluginError(
-            f"the body of plugin {name!r} is {type(body).__name__}; expected text, an onnxscript function, an "
+            f"the body of plugin {name!r} is {_kind(body)}; expected text, an onnxscript function, an "
             "onnx.FunctionProto, or (model, node names)"
         )
     made.name, made.domain = name, DOMAIN
     made.ClearField("overload")
     _check(made)
+    _name_ports(made)
     return made
+
+
+def _kind(body: Any) -> str:
+    inner = f" of {', '.join(type(item).__name__ for item in body)}" if isinstance(body, tuple) else ""
+    return f"{type(body).__name__}{inner}"
+
+
+def _name_ports(made: onnx.FunctionProto) -> None:
+    """Give inputs and outputs names that launch rules and CUDA C++ (``T_<name>``) can write: a tensor
+    ``conv.0/out:0`` becomes ``conv_0_out_0``."""
+    taken = {*made.input, *made.output, *(name for node in made.node for name in (*node.input, *node.output))}
+    names: dict[str, str] = {}
+    for port in dict.fromkeys((*made.input, *made.output)):
+        wanted = re.sub(r"\W", "_", port, flags=re.ASCII)
+        if wanted[:1].isdigit() or keyword.iskeyword(wanted):
+            wanted = f"_{wanted}"
+        if wanted != port:
+            names[port] = unused(wanted, taken)
+            taken.add(names[port])
+    for ports in (made.input, made.output, *(node.output for node in made.node)):
+        ports[:] = [names.get(port, port) for port in ports]
+    for node in made.node if names else ():
+        rename_inputs(node, names)
+
+
+def unused(wanted: str, taken: Collection[str]) -> str:
+    """A name that is not taken: `wanted`, or with a number behind it."""
+    name, number = wanted, 0
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    return name
 
 
 def _from_text(name: str, text: str) -> onnx.FunctionProto:
@@ -74,11 +110,14 @@ def _from_nodes(name: str, model: Model, nodes: Iterable[str]) -> onnx.FunctionP
 
     graph = Graph(model.to_proto())
     wanted = set(names(nodes))
+    if not wanted:
+        raise PluginError(f"the body of plugin {name!r}: got no node names, expected at least one")
     inside = [node for node in graph.order if node.name in wanted]
     missing = wanted - {node.name for node in inside} - {n.name for n in graph.constants.values()}
     if missing or not inside:
         raise PluginError(
-            f"the body of plugin {name!r}: the model has no node {sorted(missing or {''})[0]!r} in its main graph"
+            f"the body of plugin {name!r}: the model has no node {sorted(missing or wanted)[0]!r} that computes "
+            "something in its main graph"
         )
     made = onnx.FunctionProto(name=name, domain=DOMAIN)
     own = {t for node in inside for t in node.outputs}
@@ -140,10 +179,29 @@ def attributes(made: onnx.FunctionProto) -> dict[str, Any]:
 
 
 def attribute_types(made: onnx.FunctionProto) -> dict[str, str]:
-    """Attribute -> ``float``, ``int``, ``str``, or their plurals; ``''`` where the body does not tell."""
-    return {name: "" for name in made.attribute} | {
-        item.name: _ATTRIBUTE_TYPES.get(item.type, "") for item in made.attribute_proto
-    }
+    """Attribute -> ``float``, ``int``, ``str``, or their plurals, by its default or by where the body uses it; ``''``
+    where neither tells."""
+    used = {a.ref_attr_name: a.type for node in made.node for a in node.attribute if a.ref_attr_name}
+    kinds = {name: used.get(name, 0) for name in made.attribute} | {a.name: a.type for a in made.attribute_proto}
+    return {name: _ATTRIBUTE_TYPES.get(kind, "") for name, kind in kinds.items()}
+
+
+def as_attribute(value: Any, kind: str) -> Any:
+    """A value as one of an attribute of that kind (see `attribute_types`).
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not kind:
+        return value
+    if kind.endswith("s"):
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            raise TypeError(value)
+        return [as_attribute(item, kind[:-1]) for item in value]
+    accepted, convert = _SCALARS[kind]
+    if not isinstance(value, accepted):
+        raise TypeError(value)
+    return convert(value)
 
 
 def signature(made: onnx.FunctionProto, given: Sequence[str] = (), results: Sequence[str] = ()) -> str:
@@ -177,6 +235,8 @@ def infer(
         found = re.search(r"\(op_type:\s*(\w+)[^)]*\):? ?(?:\[\w+\] )?([^\n]*)", str(error))
         reason = f"{found[1]}: {found[2]}" if found else str(error).replace("\n", " ").split("] ")[-1].strip()
         listed = [_text(kind) for kind in types]
+        if "inconsistent type" in reason:
+            reason += "; a Constant keeps its type: take CastLike(constant, x) in the body, or leave the dtype out"
         raise PluginError(f"{signature(made, listed)} does not take these inputs: {reason}") from None
 
 

@@ -25,6 +25,9 @@ from .launch import Launch, Rule, Spec
 
 METADATA = "workbench.plugin"
 _ANY = (1024, 1024)  # the shape of every input where a plugin has no example
+_KINDS = {
+    "float": "a number", "int": "an int", "str": "text", "floats": "numbers", "ints": "ints", "strs": "texts",
+}  # fmt: skip
 KERNEL_DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int8", "uint8", "int32", "uint32", "int64", "uint64", "bool",
 )  # fmt: skip
@@ -115,14 +118,19 @@ class Plugin:
         """The attributes of a call, with the defaults.
 
         Raises:
-            PluginError: one is unknown or missing.
+            PluginError: one is unknown or missing, or of another type.
         """
         found, kinds = dict(self.attributes), bodies.attribute_types(self.body)
         for name, value in attributes.items():
             if name not in found:
                 known = ", ".join(map(repr, found)) or "none"
                 raise PluginError(f"plugin {self.name!r} has no attribute {name!r}; expected one of {known}")
-            found[name] = float(value) if kinds[name] == "float" and type(value) is int else value
+            try:
+                found[name] = bodies.as_attribute(value, kinds[name])
+            except TypeError:
+                raise PluginError(
+                    f"plugin {self.name!r}: got {value!r} for the attribute {name!r}, expected {_KINDS[kinds[name]]}"
+                ) from None
         for name, value in found.items():
             if value is None:
                 raise PluginError(

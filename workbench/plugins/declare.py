@@ -27,11 +27,11 @@ def plugin(
     body: Any,
     cuda: str = "",
     kernel: str = "",
-    args: Mapping[str, str] | None = None,
+    args: Mapping[str, str | int] | None = None,
     grid: str | int | Sequence[str | int] | None = None,
     block: str | int | Sequence[str | int] = 256,
     shared: str | int = 0,
-    requires: Sequence[str] = (),
+    requires: str | Sequence[str] = (),
     dtypes: str | Sequence[str] = ("float32", "float16"),
     example: Mapping[str, Sequence[int]] | None = None,
     reference: Callable[..., Any] | None = None,
@@ -69,22 +69,14 @@ def plugin(
     """
     check_name(name)
     made = bodies.function(name, body)
-    found = kernel
-    if cuda:
-        kernels = _KERNEL.findall(_COMMENT.sub(" ", cuda))
-        if kernel not in kernels and (kernel or len(kernels) != 1):
-            listed = ", ".join(map(repr, kernels)) or "none"
-            raise PluginError(
-                f"plugin {name!r}: the source has the __global__ functions {listed}; expected "
-                f"{repr(kernel) if kernel else 'exactly one, or its name in kernel='}"
-            )
-        found = kernel or kernels[0]
+    found = _kernel(name, cuda, kernel)
+    size = f"size({made.output[0]})"
     rule = Rule(
-        tuple((args if args is not None else {"n": f"size({made.output[0]})"}).items()),
-        _texts(grid if grid is not None else f"ceil_div(size({made.output[0]}), block_x)"),
-        _texts(block),
-        str(shared),
-        tuple(requires),
+        _arguments(name, {"n": size} if args is None else args),
+        _texts(name, "grid", f"ceil_div({size}, block_x)" if grid is None else grid),
+        _texts(name, "block", block),
+        _texts(name, "shared", shared)[0],
+        _texts(name, "requires", requires),
     )
     rule.check(name, frozenset([*made.input, *made.output]), numbers(made))
     dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
@@ -94,6 +86,8 @@ def plugin(
             f"plugin {name!r}: got the dtypes {list(dtypes)}, expected some of {', '.join(KERNEL_DTYPES)}"
         )
     _check_triton(name, triton)
+    if not isinstance(example or {}, Mapping):
+        raise PluginError(f"plugin {name!r}: got example={example!r}, expected {{input: shape}}")
     for port, shape in (example or {}).items():
         if port not in made.input or isinstance(shape, int | str):
             raise PluginError(
@@ -105,6 +99,32 @@ def plugin(
         tuple((key, tuple(shape)) for key, shape in (example or {}).items()),
         place or _place(cuda), reference, triton,
     )  # fmt: skip
+
+
+def _kernel(name: str, cuda: str, kernel: str) -> str:
+    """The name of the ``__global__`` function; '' without a source."""
+    if not isinstance(cuda, str):
+        raise PluginError(f"plugin {name!r}: got {type(cuda).__name__} in cuda=, expected the text of the source")
+    if not cuda:
+        return kernel
+    kernels = _KERNEL.findall(_COMMENT.sub(" ", cuda))
+    if kernel not in kernels and (kernel or len(kernels) != 1):
+        listed = ", ".join(map(repr, kernels)) or "none"
+        path = "; it takes the text of a file, not its path" if "\n" not in cuda and not kernels else ""
+        raise PluginError(
+            f"plugin {name!r}: the source has the __global__ functions {listed}; expected "
+            f"{repr(kernel) if kernel else 'exactly one, or its name in kernel='}{path}"
+        )
+    return kernel or kernels[0]
+
+
+def _arguments(name: str, args: Mapping[str, str | int]) -> tuple[tuple[str, str], ...]:
+    if not isinstance(args, Mapping):
+        raise PluginError(f"plugin {name!r}: got args={args!r}, expected {{name: expression}}")
+    for argument in args:
+        if not isinstance(argument, str) or not re.fullmatch(r"[A-Za-z_]\w*", argument):
+            raise PluginError(f"plugin {name!r}: got {argument!r} in args=, expected a name of letters, digits and _")
+    return tuple((argument, _texts(name, f"args[{argument!r}]", text)[0]) for argument, text in args.items())
 
 
 def _check_triton(name: str, source: str) -> None:
@@ -130,8 +150,12 @@ def check_name(name: str) -> None:
             )
 
 
-def _texts(value: str | int | Sequence[str | int]) -> tuple[str, ...]:
-    return (str(value),) if isinstance(value, str | int) else tuple(map(str, value))
+def _texts(name: str, what: str, value: str | int | Sequence[str | int]) -> tuple[str, ...]:
+    """Expressions, one or several, as text."""
+    given = (value,) if isinstance(value, str | int) else value
+    if not isinstance(given, Sequence) or not all(isinstance(item, str | int) for item in given):
+        raise PluginError(f"plugin {name!r}: got {what}={value!r}, expected an expression (text or an int), or several")
+    return tuple(map(str, given))
 
 
 def _place(cuda: str) -> Place:

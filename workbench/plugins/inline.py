@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import onnx
 import onnx.inliner
 import onnx_ir as ir
@@ -15,6 +13,7 @@ import onnx_ir as ir
 from ..edits import origins, whole
 from ..edits.base import Whole
 from ..errors import EditError
+from ..segments import Node, constant
 
 
 @dataclass(frozen=True)
@@ -74,34 +73,26 @@ def _with_defaults(proto: onnx.ModelProto) -> onnx.ModelProto:
 def typed_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with ``CastLike(constant, x)`` as a constant of x's type: the form that exporters write.
 
-    Runtimes' own fusions look for that form; ONNX Runtime 1.31 even fuses a norm whose epsilon is such a
-    CastLike and takes
-    its own default for the epsilon.
+    Runtimes' own fusions look for that form; ONNX Runtime 1.31 even fuses a norm whose epsilon is such a CastLike and
+    takes its own default for the epsilon.
     """
     known = onnx.shape_inference.infer_shapes(proto).graph
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*known.input, *known.value_info, *known.output)}
-    constants = {node.output[0]: node for node in proto.graph.node if node.op_type == "Constant"}
+    constants = {node.output[0]: constant(node) for node in proto.graph.node if node.op_type == "Constant"}
+    typed = {}
+    for node in proto.graph.node:
+        if node.op_type != "CastLike" or node.domain:
+            continue
+        value, kind = constants.get(node.input[0]), kinds.get(node.input[1], 0)
+        if value is not None and kind and onnx.TensorProto.STRING not in (kind, value.data_type):
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+            array = onnx.numpy_helper.to_array(value).astype(dtype)
+            typed[node.output[0]] = onnx.numpy_helper.from_array(array, node.output[0])
     made = onnx.ModelProto()
     made.CopyFrom(proto)
-    for node in made.graph.node:
-        if _is_typed(node, constants, kinds):
-            value = onnx.helper.get_attribute_value(constants[node.input[0]].attribute[0])
-            array = np.asarray(value, onnx.helper.tensor_dtype_to_np_dtype(kinds[node.input[1]]))
-            made.graph.initializer.append(onnx.numpy_helper.from_array(array, node.output[0]))
-    kept = [
-        node for node in made.graph.node if not (node.op_type == "CastLike" and node.input[0] in constants)
-    ]
-    read = {name for node in kept for name in node.input} | {output.name for output in made.graph.output}
+    made.graph.initializer.extend(typed.values())
+    kept = [node for node in made.graph.node if node.output[0] not in typed]
+    read = {name for node in kept for name in Node(0, node).inputs} | {output.name for output in made.graph.output}
     del made.graph.node[:]
     made.graph.node.extend(node for node in kept if node.op_type != "Constant" or node.output[0] in read)
     return made
-
-
-def _is_typed(
-    node: onnx.NodeProto, constants: Mapping[str, onnx.NodeProto], kinds: Mapping[str, int]
-) -> bool:
-    """Whether a node is a CastLike of a plain number to a known type."""
-    if node.op_type != "CastLike" or node.domain or not kinds.get(node.input[1]):
-        return False
-    source = constants.get(node.input[0])
-    return source is not None and source.attribute[0].name in ("value_float", "value_int")

@@ -226,7 +226,7 @@ class Rule:
                 return evaluate(tree, specs, numbers)
             except ArithmeticError as error:
                 raise PluginError(
-                    f"{plugin}: {text!r} cannot be computed for {_shown(specs)}: {error}"
+                    f"{plugin}: {text!r} cannot be computed for {_shown(specs)}: {error}; change the rule"
                 ) from None
 
         for text in self.requires:
@@ -253,7 +253,8 @@ class Rule:
             )
         if not 0 <= shared <= _SHARED:
             raise PluginError(
-                f"{plugin}: the rule gives {shared} bytes of shared memory for {_shown(specs)}; expected 0 to {_SHARED}"
+                f"{plugin}: the rule gives {shared} bytes of shared memory for {_shown(specs)}; expected 0 to "
+                f"{_SHARED}; change the rule"
             )
         for name, number in found:
             if not isinstance(number, float) and not -(1 << 63) <= number < 1 << 63:

@@ -17,6 +17,7 @@ from ..edits.infer import text
 from ..edits.insert import plain_attributes
 from ..errors import EditError, PluginError
 from ..model.info import from_type
+from ..model.operators import has_body, qualified
 from . import body as bodies
 from .declaration import Plugin, from_function, of
 
@@ -67,7 +68,10 @@ class Replace(Edit):
                     "different graphs; "
                     "give nodes of one"
                 )
-        given = plugin.given(dict(self.attributes or {}))
+        try:
+            given = plugin.given(dict(self.attributes or {}))
+        except PluginError as error:
+            raise EditError(f"cannot replace {_listed(found)}: {error}") from None
         draft.types.know()
         reads = self._reads(draft, plugin, found)
         makes = self._makes(draft, plugin, found)
@@ -101,6 +105,11 @@ class Replace(Edit):
             if value.is_graph_output() or any(user not in inside for user, _ in value.uses())
         ]
         wanted = [draft.value(key) for key in self.outputs] if self.outputs is not None else used
+        if len(set(wanted)) < len(wanted):
+            raise EditError(
+                f"cannot replace {_listed(found)} by {plugin.signature}: got outputs={list(self.outputs or ())}, "
+                "expected each tensor once"
+            )
         kept = [value for value in used if value not in wanted]
         if len(wanted) != len(plugin.outputs) or kept:
             listed = ", ".join(f"{value.name} {draft.types.text(value)}" for value in (*wanted, *kept))
@@ -128,13 +137,15 @@ def add_function(draft: Draft, plugin: Plugin) -> None:
                 "before it, or give this one another name"
             )
         return
+    for node in made:
+        if not has_body(node, model):
+            raise EditError(
+                f"cannot add plugin {plugin.name!r}: its body calls {qualified(node)}, which has no body itself; "
+                "write it with operators of ONNX or functions that the model has"
+            )
     used: set[str] = set()
     for node in made:  # names are unique in the whole model
-        wanted, number = f"{plugin.name}/{node.name or node.op_type}", 0
-        node.name = wanted
-        while node.name in used or node.name in draft.nodes:
-            number += 1
-            node.name = f"{wanted}_{number}"
+        node.name = bodies.unused(f"{plugin.name}/{node.name or node.op_type}", used | draft.nodes.keys())
         used.add(node.name)
     draft.add_function(made)
     if bodies.DOMAIN not in model.opset_imports:
@@ -293,6 +304,8 @@ def _names(nodes: Any) -> tuple[str, ...]:
     if isinstance(nodes, str):
         return (nodes,)
     listed: Iterable[Any] = getattr(nodes, "nodes", nodes)
+    if not isinstance(listed, Iterable):
+        raise EditError(f"cannot replace by a plugin: got {nodes!r} as nodes, expected their names, or a match")
     return tuple(node if isinstance(node, str) else str(node.name) for node in listed)
 
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from .declaration import Plugin
 from .launch import Launch, Spec
@@ -35,14 +36,14 @@ def header() -> str:
     return (Path(__file__).parent / HEADER).read_text()
 
 
-def complete(plugin: Plugin, inputs: Sequence[Spec]) -> str:
-    """The whole source for inputs of these dtypes (their shapes only matter for types of arguments).
+def complete(plugin: Plugin, inputs: Sequence[Spec], attributes: Mapping[str, Any] | None = None) -> str:
+    """The whole source for inputs of these dtypes (the rest only matters for types of outputs and arguments).
 
     Behind the user's source stands an assertion that the kernel takes what it will be given: a pointer too few, or an
     ``int`` where a ``long long`` arrives, would be read from memory as something else.
     """
-    specs = plugin.specs(inputs)
-    launch = plugin.launch(inputs)
+    specs = plugin.specs(inputs, attributes)
+    launch = plugin.launch(inputs, attributes)
     names = (*plugin.inputs, *plugin.outputs)
     types = [f"typedef {_TYPES[specs[name].dtype]} T_{_identifier(name)};" for name in names]
     first = _identifier(names[0])

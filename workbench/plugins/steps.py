@@ -1,7 +1,7 @@
 """A model as steps for a GPU: pieces for a runtime and, between them, calls of plugins' kernels. Pure data, no runtime.
 
 A node runs in the earliest piece that has what it reads: piece k holds what needs k kernels before it, so there are no
-more pieces than kernels in a row.
+more pieces than kernels in a row. Nodes that sequences join stay together: only tensors can leave a piece.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import onnx
 
 from ..errors import PluginError
 from ..model.info import DTYPES
-from ..segments import Graph, Node
+from ..segments import Graph, Node, constant
 from .declaration import Plugin, from_function
 
 
@@ -106,6 +106,7 @@ def _calls(
     }
     calls: dict[int, Call] = {}
     without: dict[str, str] = {}
+    joined = {node.index for group in graph.inseparable if len(group) > 1 for node in group}
     for node in graph.order:
         plugin = declared.get((node.proto.domain, node.proto.op_type))
         if plugin is None:
@@ -118,6 +119,8 @@ def _calls(
             without[node.name] = f"its kernel is for {', '.join(plugin.dtypes)}, not {dtype}"
         elif node.constant:
             without[node.name] = "it depends on weights alone"
+        elif node.index in joined:
+            without[node.name] = "it lies between nodes that a sequence joins"
         else:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.proto.attribute}
             made = (*node.proto.output, *plugin.outputs[len(node.proto.output) :])
@@ -133,9 +136,11 @@ def _calls(
 def _stages(graph: Graph, calls: Mapping[int, Call]) -> dict[int, int]:
     """Node index -> number of kernels that must run before it, along the longest way."""
     at: dict[int, int] = {}
-    for node in graph.order:
-        makers = [graph.producer[name] for name in node.inputs if name in graph.producer]
-        at[node.index] = max((at[maker.index] + (maker.index in calls) for maker in makers), default=0)
+    for group in graph.inseparable:
+        own = {node.index for node in group}
+        makers = {graph.producer[name].index for node in group for name in node.inputs if name in graph.producer}
+        stage = max((at[maker] + (maker in calls) for maker in makers - own), default=0)
+        at |= dict.fromkeys(own, stage)
     return at
 
 
@@ -172,15 +177,5 @@ def _types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
 
 
 def _weight(graph: Graph, name: str) -> onnx.TensorProto | None:
-    if name in graph.constants:
-        for attribute in graph.constants[name].attribute:
-            value = onnx.helper.get_attribute_value(attribute)
-            if isinstance(value, onnx.TensorProto):
-                return value
-            import numpy as np
-
-            return onnx.numpy_helper.from_array(
-                np.asarray(value, np.float32 if attribute.name.startswith("value_float") else np.int64)
-            )
-    found = graph.weights.get(name)
+    found = constant(graph.constants[name]) if name in graph.constants else graph.weights.get(name)
     return found if isinstance(found, onnx.TensorProto) else None

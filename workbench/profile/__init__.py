@@ -16,6 +16,7 @@ from ..backends import BACKENDS, Worker
 from ..errors import BackendFailed, ProfileError
 from ..inputs import feeds
 from ..model import Model, load
+from ..model.operators import require_bodies
 from . import device
 from .diff import profile_diff
 from .layers import not_executed, records, spread
@@ -68,7 +69,7 @@ def profile(
 
     Raises:
         ProfileError: an argument that cannot be.
-        ModelError, InputError: the model or its inputs are not usable.
+        ModelError, InputError: the model or its inputs are not usable, or it has an operator without a body.
         BackendError: the runtime refused the model, failed or died.
     """
     if not isinstance(model, Model) and hasattr(model, "profiled"):  # an engine, of a later package
@@ -82,6 +83,7 @@ def profile(
         )
     model = load(model) if not isinstance(model, Model) else model
     _check(model.name, backend, runs, warmup, threads, optimize)
+    require_bodies(model, "profile")
     feed = _first(feeds(model, inputs, shapes=shapes, count=1, seed=seed), model.name)
     proto = model.to_proto()
     options = {"optimize": optimize, "threads": threads}

@@ -79,8 +79,8 @@ class Runtime:
         if why := self.no_triton():
             raise RuntimeError(f"Triton kernels cannot run here: {why}")
 
-    def _compile(self, plugin: Any, inputs: Any) -> Any:
-        return compiled(plugin, inputs, self.device.arch, self.compiler.compile, self.compiler.version)
+    def _compile(self, plugin: Any, inputs: Any, attributes: Any) -> Any:
+        return compiled(plugin, inputs, attributes, self.device.arch, self.compiler.compile, self.compiler.version)
 
     def session(self, model: bytes, optimize: str, tf32: bool, path: str = "") -> Any:
         """A session on the CUDA provider, on our stream; `path` takes the optimised graph."""

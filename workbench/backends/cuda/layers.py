@@ -1,6 +1,7 @@
 """GPU time of every layer: ONNX Runtime's optimised graph of each piece, node by node with events, and the kernels.
 
-A node of the optimised graph runs as a session of its own, unoptimised, on what the nodes before it made. Before each
+A node of the optimised graph (nodes that sequences join: together, as one layer) runs as a session of its own,
+unoptimised, on what the nodes before it made. Before each
 run the GPU is kept busy until the launches are in line: an event then measures what the GPU does, not how fast Python
 is. The sum over layers therefore leaves out the gaps between them, which the latency of the whole has.
 """
@@ -56,12 +57,12 @@ def measure(runtime: Any, loaded: Any, feeds: dict[str, np.ndarray], runs: int) 
         proto = runtime.optimised(loaded, step)
         graph = Graph(proto)
         _weights(ran, proto)
-        for node in graph.order:
-            if not node.proto.name or node.proto.name in taken:
-                node.proto.name = f"{node.proto.name or node.op_type}_{node.outputs[0]}"
-            taken.add(node.proto.name)
-            ran.graph.node.append(node.proto)
-            _node(runtime, loaded, graph, node, values, timed)
+        for nodes in graph.inseparable:
+            first = nodes[0].proto
+            if not first.name or first.name in taken:
+                first.name = f"{first.name or first.op_type}_{nodes[0].outputs[0]}"
+            taken.add(first.name)
+            ran.graph.node.append(_nodes(runtime, loaded, graph, nodes, values, timed))
     ran.graph.input.extend(onnx.helper.make_tensor_value_info(n, 1, None) for n in program.steps.inputs)
     ran.graph.output.extend(onnx.helper.make_tensor_value_info(n, 1, None) for n in program.steps.outputs)
     return {"layers": found, "graph": ran.SerializeToString()}
@@ -76,28 +77,45 @@ def _kernel(program: Any, step: Call, values: dict[str, Tensor], timed: Any) -> 
     )  # fmt: skip
 
 
-def _node(runtime: Any, loaded: Any, graph: Graph, node: Node, values: dict[str, Tensor], timed: Any) -> None:
-    reads = [name for name in node.inputs if not graph.is_weight(name)]
-    types = {name: values[name].dtype for name in reads}
-    piece = graph.piece([node], list(node.outputs), types)
+def _nodes(
+    runtime: Any, loaded: Any, graph: Graph, nodes: list[Node], values: dict[str, Tensor], timed: Any
+) -> onnx.NodeProto:
+    """Time a node, or several as one layer. Returns the node that stands for them in the graph that ran."""
+    reads, makes = _ports(graph, nodes)
+    layer = nodes[0].proto
+    if len(nodes) > 1:
+        types = "+".join(dict.fromkeys(node.op_type for node in nodes))
+        layer = onnx.helper.make_node(types, reads, makes, name=layer.name)
+    computed = [name for name in reads if not graph.is_weight(name)]
+    piece = graph.piece(nodes, makes, {name: values[name].dtype for name in computed})
     try:
         session = runtime.session(piece.SerializeToString(), "none", loaded.tf32)
     except Exception as error:
-        raise RuntimeError(f"layer {node.name!r} ({node.op_type}) does not load by itself: {error}") from None
+        raise RuntimeError(f"layer {layer.name!r} ({layer.op_type}) does not load by itself: {error}") from None
     weights = {t.name: t for t in graph.proto.graph.initializer}
-    once = loaded.program.runner(session, {name: values[name] for name in reads}, node.outputs)
+    once = loaded.program.runner(session, {name: values[name] for name in computed}, makes)
 
     def run() -> None:
         values.update(once())
 
     def inputs() -> list[Any]:
-        return [
-            values[n] if n in values else _Stored(weights[n])
-            for n in node.inputs
-            if n in values or n in weights
-        ]
+        return [values[n] if n in values else _Stored(weights[n]) for n in reads if n in values or n in weights]
 
-    timed(node.name, node.op_type, inputs, lambda: [values[n] for n in node.outputs], run)
+    timed(layer.name, layer.op_type, inputs, lambda: [values[n] for n in makes], run)
+    return layer
+
+
+def _ports(graph: Graph, nodes: list[Node]) -> tuple[list[str], list[str]]:
+    """What nodes read of others, and what they make: of several, what others read of them."""
+    made = [name for node in nodes for name in node.outputs]
+    reads = [name for node in nodes for name in node.inputs if name not in made]
+    if len(nodes) > 1:
+        inside = {node.index for node in nodes}
+        makes = {
+            name for name in made if any(user.index not in inside for user in graph.consumers.get(name, ()))
+        }
+        made = [name for name in made if name in makes or name in graph.outputs]
+    return list(dict.fromkeys(reads)), made
 
 
 class _Stored:

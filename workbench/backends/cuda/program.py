@@ -74,7 +74,7 @@ class Program:
 
     Attributes:
         sessions: of the pieces, by the number of their step.
-        compile: (plugin, inputs) -> kernel.
+        compile: (plugin, inputs, attributes) -> kernel.
         triton: plugin -> source of the Triton kernel that runs instead of its CUDA kernel.
     """
 
@@ -227,7 +227,7 @@ class Program:
     def _kernel(self, step: Call, launch: Launch, inputs: list[Tensor], outputs: list[Tensor]) -> Callable[[], None]:
         """What puts a CUDA kernel in line."""
         plugin = step.plugin
-        compiled = self.compile(plugin, [tensor.spec for tensor in inputs])
+        compiled = self.compile(plugin, [tensor.spec for tensor in inputs], step.attributes)
         function = self.device.function(compiled.cubin, plugin.kernel, launch.shared)
         pointers = [tensor.pointer for tensor in (*inputs, *outputs)]
 

@@ -172,7 +172,7 @@ def _creator(plugin: Plugin, sources: list[Source]) -> trt.IPluginCreatorV3One:
                 self.device, self.compiler = Device(), Compiler()
             specs = [Spec(np.dtype(trt.nptype(d.type)).name, tuple(d.dims)) for d in given]
             compiler = self.compiler
-            done = compiled(plugin, specs, self.device.arch, compiler.compile, compiler.version)
+            done = compiled(plugin, specs, self.attributes, self.device.arch, compiler.compile, compiler.version)
             launch = plugin.launch(specs, self.attributes)
             function = self.device.function(done.cubin, plugin.kernel, launch.shared)
             self.device.launch(function, launch, [*inputs, *outputs], stream=stream)

@@ -102,7 +102,7 @@ class Runtime:
             return self.library.InferenceSession(model, options, ["CPUExecutionProvider"])
         except self.library.capi.onnxruntime_pybind11_state.NotImplemented as error:
             raise RuntimeError(
-                f"{error}, for the types that it has here; on a CPU few operators take bfloat16: in place of a model that "
+                f"{error}, for the types that it has here; few operators take bfloat16 on a CPU: in place of one that "
                 "was converted to it, workbench.precision.simulate(model, 'bf16', keep=...) runs in float32"
             ) from error
 

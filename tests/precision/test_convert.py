@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from precision import small
 
 import workbench as wb
-from workbench.errors import EditError, NotInModelError
+from workbench.errors import BackendFailed, EditError, NotInModelError
 from workbench.model.info import from_type
 from workbench.precision import convert, nodes, simulate, weights
 from workbench.precision.plan import borrowed, make, roles_of
@@ -350,3 +350,27 @@ def test_tensorrt_takes_what_was_converted(real_model, name, to):
     assert {f.node for f in after.findings if f.severity == "error"} <= {
         f.node for f in before.findings if f.severity == "error"
     }
+
+
+def test_what_a_later_operator_set_could_convert_is_said():
+    conv = "g (float[1,1,4,4] x, float[1,1,3,3] w) => (float[1,1,2,2] y) { y = Conv(x, w) }"
+    old = small.model(conv, opset=20)
+    (reason,) = nodes(old, "bf16").reason
+    assert reason.endswith("takes or makes no bfloat16, that of operator set 22 does: convert_opset(22)")
+    assert list(nodes(old.convert_opset(22), "bf16").kind) == ["computes"]
+    both = small.model(conv.replace("y = Conv(x, w)", "c = Conv(x, w) y = Mul(c, c)"), opset=20)
+    said = r"1 node stays in float32, for which the model's operator set has no bf16 \(1 Conv\); operator set 22 has: "
+    with pytest.warns(UserWarning, match=said + r"model\.convert_opset\(22\) first"):
+        convert(both, "bf16")
+    with pytest.warns(UserWarning, match=said):
+        wb.precision.search(both, "bf16", tolerance=1.0, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert(both, "fp16")
+
+
+def test_a_bf16_model_that_the_cpu_cannot_run_points_to_its_simulation():
+    net = small.model("g (float[4] x) => (float[4] y) { y = Mul(x, x) }", opset=20)
+    with pytest.raises(BackendFailed, match=r"few operators take bfloat16 on a CPU: .*simulate\(model, 'bf16', keep="):
+        wb.compare(net, convert(net, "bf16"), progress=False)
+    assert wb.compare(net, simulate(net, "bf16"), tolerance=0.1, progress=False).ok

@@ -150,3 +150,16 @@ def test_only_profiles_are_compared(peaks: Peaks) -> None:
         ProfileError, match="profile_diff: got str, expected two profiles made by workbench.profile"
     ):
         wb.profile_diff("a", profile_of([], peaks))
+
+
+def test_profiles_of_models_with_other_nodes_are_said_to_be(peaks: Peaks) -> None:
+    a = profile_of([layer("Conv_a", 1.0, ["one"]), layer("Add_a", 0.5, ["two"])], peaks)
+    b = profile_of([layer("Conv_b", 1.0, ["uno"]), layer("Add_b", 0.5, ["two"])], peaks)
+    said = r"profile_diff: 67% of the time is in layers .* models with other nodes, or with other names for them$"
+    with pytest.warns(UserWarning, match=said):
+        changes = wb.profile_diff(a, b)
+    assert sorted(changes["status"]) == ["appeared", "disappeared", "same"]
+    for each in (a, b):
+        each.meta["runtime"] = "tensorrt_rtx"
+    with pytest.warns(UserWarning, match=r"workbench\.tensorrt\.diff\(a, b\) aligns such engines by what"):
+        wb.profile_diff(a, b)

@@ -11,9 +11,11 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import real_models
-from small_engines import mlp
+from onnx import helper
+from small_engines import mlp, model
 
 import workbench as wb
 from workbench.backends import Worker
@@ -102,6 +104,48 @@ def test_several_profiles_reach_the_builder(rtx):
     assert [p.shapes["x"][2] for p in made.profiles] == [(1, 8), (64, 8)]
     assert len(made.plan) > len(built(rtx, mlp(), shapes={"batch": 1}).plan)
     assert not made.log.search("profile 1").empty
+
+
+def test_an_engine_of_several_profiles_shows_them_and_asks_for_a_gpu_to_run(rtx):
+    net = mlp()
+    made = wb.tensorrt.Engine.from_build(built(rtx, net, profiles=[{"batch": 1}, {"batch": (2, 8, 64)}]))
+    assert "profile 0: x 1×8\n" in str(made) and "profile 1: x 2…8…64×8\n" in str(made)
+    if rtx.call("about")["gpus"]:
+        pytest.skip("there is a GPU")
+    for run in (wb.tensorrt.profile, wb.profile, lambda engine: wb.compare(net, engine)):
+        with pytest.raises(BackendError, match="here is no GPU that NVIDIA's driver can reach. Build and run it on"):
+            run(made)
+    with pytest.raises(InputError, match=r"no optimisation profile of 'small' takes the inputs x \[65, 8\]"):
+        wb.tensorrt.profile(made, shapes={"batch": 65})
+
+
+def test_layers_are_called_alike_before_and_after_they_are_built(rtx):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        helper.make_node("Relu", ["c"], ["r"], "relu"),
+        helper.make_node("Add", ["r", "c"], ["a"], "add"),
+        helper.make_node("ReduceMean", ["a"], ["m"], "mean", axes=[2, 3], keepdims=0),
+        helper.make_node("Softmax", ["m"], ["s"], "softmax"),
+        helper.make_node("Transpose", ["s"], ["y"], "turn"),
+    ]
+    net = model(nodes, {"x": (1, 3, 8, 8)}, ["y"], {"w": np.ones((4, 3, 3, 3), "f4")})
+    made = wb.tensorrt.Engine.from_build(built(rtx, net))
+    kinds = made.layers.loc[["conv", "relu", "add", "mean", "softmax", "turn"], ["op_type", "layer_type"]]
+    assert list(kinds["op_type"]) == ["Convolution", "Activation", "ElementWise", "Reduce", "SoftMax", "Shuffle"]
+    assert list(kinds["layer_type"]) == ["CONVOLUTION", "ACTIVATION", "ELEMENTWISE", "REDUCE", "SOFTMAX", "SHUFFLE"]
+    assert not any(kind.isupper() for kind in made.layers["op_type"] if kind not in ("NMS", "LRN"))
+
+
+def test_quantising_is_no_finding_before_layers_are_fused(rtx):
+    scale = {"s": np.float32(0.1), "z": np.int8(0)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "quantise"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], "back"),
+        helper.make_node("Relu", ["d"], ["y"], "relu"),
+    ]
+    made = wb.tensorrt.Engine.from_build(built(rtx, model(nodes, {"x": (1, 8)}, ["y"], scale)))
+    assert {"Quantize", "Dequantize"} <= set(made.layers["op_type"])
+    assert made.lint().empty
 
 
 def test_weights_in_external_files_are_found(rtx, tmp_path):

@@ -581,3 +581,14 @@ def test_an_engine_from_files_has_no_plan():
         _ = recorded.engine("fp32").plan
     with pytest.raises(AttributeError, match="'Engine' object has no attribute 'nothing'"):
         _ = recorded.engine("fp32").nothing
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [("SHUFFLE", "Shuffle"), ("Shuffle", "Shuffle"), ("SOFTMAX", "SoftMax"), ("Softmax", "SoftMax"), ("TOPK", "TopK"),
+     ("GRID_SAMPLE", "GridSample"), ("NMS", "NMS"), ("PointWise", "PointWise"), ("kgen", "Myelin"),
+     ("MATRIX_MULTIPLY", "Gemm"), ("PARAMETRIC_RELU", "ParametricReLU"), ("CudnnRNN", "CudnnRNN")],
+)  # fmt: skip
+def test_a_kind_of_layer_has_one_name(written, kind):
+    engine = wb.tensorrt.load([{"Name": "one", "LayerType": written}])
+    assert engine.layers.loc["one", ["op_type", "layer_type"]].tolist() == [kind, written]

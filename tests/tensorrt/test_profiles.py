@@ -82,6 +82,11 @@ def test_values_of_inputs_that_may_be_shapes():
         ({"x": ((1, 2, 3), 8, 1)}, r"of rank 3, expected"),
         ({"x": 3}, r"shapes\['x'\] of small: got 3, expected a shape, or three shapes"),
         ({"batch": (-1, 1, 2)}, r"a whole number of 0 or more"),
+        (
+            {"batch": (1, 8, 2**32)},
+            r"the max shape of x of small is \[4294967296, 8\]; a dim of TensorRT is at most 2147483647",
+        ),
+        ([{"batch": 1}], r"got shapes=\[\{'batch': 1\}\], expected a dict .* several of them go into profiles="),
     ],
 )
 def test_what_does_not_fit_is_refused(given, text):
@@ -94,6 +99,8 @@ def test_shapes_and_profiles_exclude_each_other():
         make(mlp(), {"batch": 1}, [{"batch": 1}])
     with pytest.raises(InputError, match="profiles= is empty; leave it out"):
         make(mlp(), profiles=[])
+    with pytest.raises(InputError, match=r"got profiles=\{'batch': 1\}, expected a list of dicts such as"):
+        make(mlp(), profiles={"batch": 1})
     with pytest.raises(InputError, match=r"values\['y'\] of small: no such input; inputs are \['x'\]"):
         make(mlp(), values={"y": 1})
 

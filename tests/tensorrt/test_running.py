@@ -16,6 +16,7 @@ from small_engines import mlp, model
 
 import workbench as wb
 from workbench.backends import Worker
+from workbench.backends.tensorrt import running
 from workbench.backends.tensorrt.running import address, nbytes, packed, unpacked
 from workbench.errors import BackendFailed, CompareError, EngineError, InputError, ProfileError
 from workbench.inputs import feeds
@@ -137,6 +138,18 @@ def test_an_engine_of_another_gpu_is_refused(worker):
         BackendFailed, match=r"tensorrt could not load 'other': TensorRT cannot load the engine: it needs"
     ):
         worker.load(b"OTHER", name="other").description  # noqa: B018
+
+
+def test_where_there_is_no_gpu_the_message_says_what_can_be_done(monkeypatch):
+    for devices, here in (
+        ([], "here is no GPU that NVIDIA's driver can reach. Build and run it on a machine with such a GPU; "),
+        ([{"name": "NVIDIA H100", "capability": "9.0"}],
+         "here are NVIDIA H100 (compute capability 9.0) and version 10.13.2. Build and run it"),
+    ):  # fmt: skip
+        monkeypatch.setattr(running, "devices", lambda found=devices: found)
+        said = running._refused("10.13.2")
+        assert here in said
+        assert said.endswith("are read anywhere, with workbench.tensorrt.load(layers_json, times_json)")
 
 
 # --- profile

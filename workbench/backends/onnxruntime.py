@@ -94,8 +94,17 @@ class Runtime:
 
     def load(self, model: bytes, **options: Any) -> Loaded:
         """A session of the serialised model."""
-        session = self.library.InferenceSession(model, self.options(**options), ["CPUExecutionProvider"])
+        session = self._session(model, self.options(**options))
         return Loaded(session, {o.name: _dtype(o.type) for o in session.get_outputs()})
+
+    def _session(self, model: bytes, options: Any) -> Any:
+        try:
+            return self.library.InferenceSession(model, options, ["CPUExecutionProvider"])
+        except self.library.capi.onnxruntime_pybind11_state.NotImplemented as error:
+            raise RuntimeError(
+                f"{error}, for the types that it has here; few operators take bfloat16 on a CPU: in place of one that "
+                "was converted to it, workbench.precision.simulate(model, 'bf16', keep=...) runs in float32"
+            ) from error
 
     def describe(self, loaded: Loaded) -> dict:
         """Names, dtypes and shapes of inputs and outputs."""
@@ -112,7 +121,7 @@ class Runtime:
         with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
             o = self.options(**options)
             o.optimized_model_filepath = os.path.join(folder, "optimized.onnx")
-            self.library.InferenceSession(model, o, ["CPUExecutionProvider"])
+            self._session(model, o)
             with open(o.optimized_model_filepath, "rb") as file:
                 return file.read()
 

@@ -11,7 +11,7 @@ from ..edits.base import Edit, names
 from ..edits.draft import Draft
 from ..errors import EditError
 from ..model import Model, load
-from .plan import borrowed, check_type, make, roles_of
+from .plan import borrowed, check_type, make, roles_of, warn_of_opset
 from .rewrite import Rewrite, opsets_have_cast
 from .weights import Rounded
 
@@ -47,6 +47,8 @@ class ConvertPrecision(Edit):
                 f"cannot convert the model to {self.to}: no node computes in float32 and could in {low}; see "
                 f"workbench.precision.nodes(model, {self.to!r}) for the reasons"
             )
+        if not self.simulated:
+            warn_of_opset(roles, self.to)
         rewrite = Rewrite(draft, plan, Rounded(low, simulated=self.simulated))
         rewrite.run()
         if rewrite.cut and not self.simulated:

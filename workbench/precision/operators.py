@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 
 from ..edits.draft import Draft
-from ..edits.schema import schema_of
+from ..edits.schema import find, schema_of
 from ..edits.weights import data
 from ..model.scopes import bodies
 
@@ -53,12 +53,14 @@ class Role:
         inputs: positions of the float32 inputs that change type with the node.
         outputs: positions of the float32 outputs that do.
         reason: for ``stays``, why.
+        opset: for what stays because of the operator set, one from which on it could change; else 0.
     """
 
     kind: str
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     reason: str = ""
+    opset: int = 0
 
 
 def element(draft: Draft, value: ir.Value | None) -> int | None:
@@ -116,7 +118,10 @@ def _by_schema(
     own = [i for i in outputs if (node.op_type, i) not in _OWN_TYPE]
     version = schema.since_version
     if not changing or not all(_allowed(schema, schema.outputs, i, low) for i in own):
-        return Role("stays", reason=f"{node.op_type} of operator set {version} takes or makes no {low}")
+        reason, newer = f"{node.op_type} of operator set {version} takes or makes no {low}", _newer(schema, low)
+        if newer:
+            reason += f", that of operator set {newer} does: convert_opset({newer})"
+        return Role("stays", reason=reason, opset=newer)
     if own and any(name in node.attributes for name in _TYPE_ATTRIBUTES):
         return Role("stays", reason="an attribute sets the type that it makes")
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -133,6 +138,16 @@ def _allowed(schema: onnx.defs.OpSchema, formal: Sequence[Any], index: int, low:
     return any(
         f"tensor({low})" in c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == name
     )
+
+
+def _newer(schema: onnx.defs.OpSchema, low: str) -> int:
+    """The first operator set after that of a definition with which the operator has a dtype; 0 if none has it."""
+    newest = onnx.defs.onnx_opset_version() if schema.domain == "" else schema.since_version
+    for version in range(schema.since_version + 1, newest + 1):
+        later = find(schema.name, schema.domain, version)
+        if later is not None and _allowed(later, later.inputs, 0, low) and _allowed(later, later.outputs, 0, low):
+            return version
+    return 0
 
 
 def _scale_fits(scale: ir.Value, low: str) -> bool:

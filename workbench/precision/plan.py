@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -102,6 +104,21 @@ def roles_of(draft: Draft, low: str) -> Roles:
 
     enter(draft.model.graph)
     return found
+
+
+def warn_of_opset(roles: Roles, to: str) -> None:
+    """Name what stays float32 only because the model's operator set is older than the type is for it."""
+    held = [(node.op_type, found.opset) for node, found in roles.nodes.items() if found.opset]
+    if held:
+        kinds = Counter(op_type for op_type, _ in held)
+        said = ", ".join(f"{count} {op_type}" for op_type, count in kinds.most_common(6))
+        newest = max(opset for _, opset in held)
+        many = "s stay in float32, for which" if len(held) > 1 else " stays in float32, for which"
+        warnings.warn(
+            f"{len(held)} node{many} the model's operator set has no {to} ({said}); operator set {newest} has: "
+            f"model.convert_opset({newest}) first",
+            stacklevel=3,
+        )
 
 
 def make(draft: Draft, roles: Roles, keep: Iterable[str], keep_io: bool) -> Plan:

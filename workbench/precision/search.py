@@ -24,7 +24,7 @@ from ..inputs import feeds as make_feeds
 from ..model import Model, load
 from ..segments import Graph
 from .noise import HUGE, Edge, Ledger, rank
-from .plan import check_type
+from .plan import check_type, warn_of_opset
 from .result import Run, SearchResult
 from .rewrite import opsets_have_cast
 from .speed import Speed, estimate_ms
@@ -300,6 +300,7 @@ def search(
         threads=threads,
     ) as trials:  # fmt: skip
         plan = trials.plan(keep)
+        warn_of_opset(plan.roles, to)
         kinds = {node.name or "": role.kind for node, role in plan.roles.nodes.items()}
         ledger = Ledger(Graph(model.to_proto()), kinds, low)
         units = [name for name in ledger.units() if name not in set(keep)]

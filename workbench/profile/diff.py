@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ def profile_diff(a: Profile, b: Profile) -> pd.DataFrame:
     sides = (_rows(a), _rows(b))
     rows = [_row(group, sides, (a, b)) for group in groups(sides)]
     rows.sort(key=lambda row: -abs(row["delta_ms"]))
+    _warn_of_strangers(rows, (a, b))
     frame = pd.DataFrame(rows, columns=list(_COLUMNS)).set_index("layer")
     frame.attrs = {
         "latency_ms": (a.latency_ms, b.latency_ms),
@@ -58,6 +60,21 @@ def profile_diff(a: Profile, b: Profile) -> pd.DataFrame:
         "noise": (a.noise, b.noise),
     }
     return frame
+
+
+def _warn_of_strangers(rows: list[dict[str, Any]], profiles: tuple[Profile, Profile]) -> None:
+    """Say so when most of the time has nothing to stand beside, which is no change but another model."""
+    total = np.nansum([profile.sum_ms for profile in profiles])
+    alone = np.nansum([abs(row["delta_ms"]) for row in rows if not (row["layers_a"] and row["layers_b"])])
+    if alone <= total / 2 or not all(len(profile.table) for profile in profiles):
+        return
+    engines = all(str(profile.meta["runtime"]).startswith("tensorrt") for profile in profiles)
+    warnings.warn(
+        f"profile_diff: {alone / total:.0%} of the time is in layers of which the other profile has no node (appeared, "
+        "disappeared): these are profiles of models with other nodes, or with other names for them"
+        + ("; workbench.tensorrt.diff(a, b) aligns such engines by what their layers compute" if engines else ""),
+        stacklevel=3,
+    )
 
 
 def _rows(profile: Profile) -> list[dict[str, Any]]:

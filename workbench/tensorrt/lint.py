@@ -38,6 +38,7 @@ class Seen:
     def __init__(self, engine: Engine):
         self.layers: list[Layer] = engine._layers
         self.rows: dict[str, Any] = engine.layers.to_dict("index")
+        self.fused = engine.fused
         self.makers: dict[str, list[Layer]] = {}
         self.readers: dict[str, list[Layer]] = {}
         for layer in self.layers:
@@ -113,6 +114,8 @@ def reformats(seen: Seen) -> Iterator[Found]:
 
 def quantize_alone(seen: Seen) -> Iterator[Found]:
     """Quantize and Dequantize that were not fused into a layer beside them."""
+    if not seen.fused:
+        return
     scales = [
         layer
         for layer in seen.layers

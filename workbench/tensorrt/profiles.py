@@ -27,6 +27,7 @@ from ..inputs.walk import Walk
 from ..model import Model
 
 WHICH = ("min", "opt", "max")
+MOST = 2**31 - 1
 _SMALL = 64  # elements of an integer input whose values may be shapes
 
 Range = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -79,6 +80,18 @@ def make(
         raise InputError(
             f"cannot make profiles for {model.name}: got shapes= and profiles=; give one of them"
         )
+    if profiles is not None and (
+        not isinstance(profiles, Sequence) or not all(isinstance(p, Mapping) for p in profiles)
+    ):
+        raise InputError(
+            f"cannot make profiles for {model.name}: got profiles={profiles!r}, expected a list of dicts such as "
+            '[{"batch": (1, 8, 32)}, ...]'
+        )
+    if shapes is not None and not isinstance(shapes, Mapping):
+        raise InputError(
+            f"cannot make a profile for {model.name}: got shapes={shapes!r}, expected a dict such as "
+            '{"batch": (1, 8, 32)}; several of them go into profiles='
+        )
     if profiles is not None and not profiles:
         raise InputError(
             f"cannot make profiles for {model.name}: profiles= is empty; leave it out for one profile"
@@ -100,6 +113,11 @@ def _profile(model: Model, given: Mapping[str, Any], values: Mapping[str, Any]) 
         sizes = {**known, **dims.known}
         found = {info.name: dims.shape(info, sizes) or feed[info.name].shape for info in model.inputs}
         every.append({name: tuple(map(operator.index, shape)) for name, shape in found.items()})
+        for name, shape in every[-1].items():
+            if max(shape, default=0) > MOST:  # TensorRT-RTX 1.7 names nothing, or goes on with the lower 32 bits
+                raise InputError(
+                    f"the {which} shape of {name} of {model.name} is {list(shape)}; a dim of TensorRT is at most {MOST}"
+                )
         if which != "opt":
             _accepted(model, which, every[-1], feed)
     ranges = {name: (every[0][name], every[1][name], every[2][name]) for name in feed}

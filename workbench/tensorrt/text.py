@@ -33,6 +33,8 @@ def lines(engine: Engine) -> list[str]:
         said.append(f"{len(work)} layers{constants}, {joined} joined to nodes; no times")
     if not math.isnan(engine.latency_ms):
         said.append(f"a run takes {engine.latency_ms:.4g} ms (layers timed one by one add up to more)")
+    profiles = engine.built.profiles if engine.built else ()
+    said += [f"profile {index}: {profile}" for index, profile in enumerate(profiles)]
     return [*said, *(f"missing: {what}" for what in engine.missing)]
 
 

@@ -98,7 +98,25 @@ def kind_of(layer: Layer) -> str:
             return _reformat(layer) if kind == REFORMAT else kind
     if not layer.type:
         return "ForeignNode" if "ForeignNode" in layer.name else "unknown"
-    return parameter or layer.type
+    return spelled(parameter or layer.type)
+
+
+_SPELLED = {
+    name.lower(): name
+    for name in (
+        "ElementWise", "PointWise", "SoftMax", "RaggedSoftMax", "TopK", "NMS", "LRN", "MoE", "ParametricReLU",
+        "KVCacheUpdate",
+    )
+}  # fmt: skip
+"""As in the names of TensorRT's interfaces (``IElementWiseLayer``), where parts of a name tell no words."""
+
+
+def spelled(kind: str) -> str:
+    """One spelling of a layer's type, for that of the inspector's JSON (``Shuffle``, ``Softmax``) and for the constant
+    that a network has before it is built (``SHUFFLE``, ``SOFTMAX``, ``GRID_SAMPLE`` -> ``GridSample``)."""
+    if known := _SPELLED.get(kind.replace("_", "").lower()):
+        return known
+    return "".join(part.capitalize() for part in kind.split("_")) if kind.isupper() else kind
 
 
 def _reformat(layer: Layer) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...metrics import Measure
 from ..memory import dtype_of
+from .gpu import devices
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -61,6 +62,17 @@ def packed(array: np.ndarray) -> np.ndarray:
     return halves[:, 0] | (halves[:, 1] << 4)
 
 
+def _refused(version: str) -> str:
+    """Why an engine was not loaded (TensorRT returns None), as far as this machine tells, and what to do."""
+    found = ", ".join(f"{gpu['name']} (compute capability {gpu['capability']})" for gpu in devices())
+    return (
+        "TensorRT cannot load the engine: it needs the kind of GPU and the version that it was built for; here "
+        + (f"are {found} and version {version}" if found else "is no GPU that NVIDIA's driver can reach")
+        + ". Build and run it on a machine with such a GPU; the times of layers that trtexec exported there "
+        "(--exportLayerInfo, --exportProfile) are read anywhere, with workbench.tensorrt.load(layers_json, times_json)"
+    )
+
+
 class Engine:
     """A deserialised engine and its runner.
 
@@ -74,9 +86,7 @@ class Engine:
 
         engine = trt.Runtime(util.get_trt_logger()).deserialize_cuda_engine(plan)
         if engine is None:
-            raise RuntimeError(
-                "TensorRT cannot load the engine: it needs the kind of GPU and the version that it was built for"
-            )
+            raise RuntimeError(_refused(trt.__version__))
         self.engine: trt.ICudaEngine = engine
         self.listener = listener()
         self.runner = TrtRunner(engine, debug_listener=self.listener)

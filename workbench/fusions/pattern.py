@@ -21,6 +21,7 @@ from typing import Any
 from ..errors import EditError
 
 COMMUTATIVE = frozenset(("Add", "Mul", "And", "Or", "Xor", "Max", "Min", "Sum", "Equal"))
+ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div"))
 
 
 @dataclass(eq=False)
@@ -124,6 +125,11 @@ class Pattern:
         """Operator types of the operations that the last one reads in any case."""
         made = [item.operation if isinstance(item, Output) else item for item in self.roots[0].inputs]
         return tuple(item.op_types for item in made if isinstance(item, Operation) and not item.optional)
+
+    @cached_property
+    def more_than_arithmetic(self) -> bool:
+        """Whether it has an operation that is no sum, difference, product or quotient."""
+        return any(ARITHMETIC.isdisjoint(item.op_types) for item in self.operations)
 
     def may_be_among(self, kinds: Collection[str]) -> bool:
         """Whether there are nodes for all of its operations in a graph that has such operators."""

@@ -17,7 +17,7 @@ from ..edits.base import Edit
 from ..edits.draft import Draft
 from ..model.scopes import bodies
 from .match import Attempt, Match, Refusal, attempt
-from .pattern import Operation, Pattern
+from .pattern import ARITHMETIC, Operation, Pattern
 
 
 @dataclass
@@ -47,6 +47,7 @@ class Miss:
         nodes: those that were found.
         complete: whether the whole pattern was found, and a check refused it.
         telling: False when the reason may come from a wrong order of operands alone.
+        plain: whether only sums and products were found of a pattern that has more: they are everywhere.
     """
 
     anchor: ir.Node
@@ -57,16 +58,18 @@ class Miss:
     nodes: tuple[ir.Node, ...] = ()
     complete: bool = False
     telling: bool = True
+    plain: bool = False
 
     @property
-    def rank(self) -> tuple[bool, float, bool, int]:
-        """How near it is: a refused match, then the largest share of a pattern."""
-        return self.complete, self.matched / self.of, self.telling, self.matched
+    def rank(self) -> tuple[bool, bool, float, bool, int]:
+        """How near it is: a refused match, then one with more than sums and products, then the largest share."""
+        return self.complete, not self.plain, self.matched / self.of, self.telling, self.matched
 
     @property
     def near(self) -> bool:
         """Whether it looks enough like the pattern to be told without being asked."""
-        return self.complete or (self.of > 2 and self.matched >= max(2, math.ceil(0.6 * self.of)))
+        enough = self.of > 2 and self.matched >= max(2, math.ceil(0.6 * self.of))
+        return self.complete or (enough and not self.plain)
 
 
 class Rule:
@@ -206,9 +209,10 @@ class PatternRule(Rule):
     def _judge(self, draft: Draft, tried: Attempt, functions: bool = True) -> Site | Miss:
         of, match = tried.pattern.required, tried.match
         if match is None:
-            at = tried.node or tried.anchor
+            at, plain = tried.node or tried.anchor, tried.pattern.more_than_arithmetic
+            plain = plain and all(node.op_type in ARITHMETIC for node in tried.passed)
             return Miss(
-                tried.anchor, at, tried.reason, tried.matched, of, tried.passed, telling=tried.telling
+                tried.anchor, at, tried.reason, tried.matched, of, tried.passed, False, tried.telling, plain
             )
         try:
             self._closed(match)

@@ -1,8 +1,10 @@
 """Skip connection + norm: norm(a + b), with the sum as a second output where others read it.
 
 The norm is ONNX's LayerNormalization or RMSNormalization, or what `layer_norm` and `rms_norm` made. ONNX has no
-operator for it: it becomes the function ``workbench::SkipLayerNorm`` or ``SkipRMSNorm``. Refuses a constant or a
-broadcast summand (a bias, not a skip connection), and a norm whose statistics are used.
+operator for it: it becomes the function ``workbench::SkipLayerNorm`` or ``SkipRMSNorm``. One of the two may be the same
+for the whole batch, as the position embeddings of a transformer are (1 for a dim before the last two; ONNX Runtime's
+SkipLayerNormalization takes that too). Refuses a constant or a summand that is spread along the last two dims (a bias,
+not a skip connection), and a norm whose statistics are used.
 """
 
 from __future__ import annotations
@@ -41,8 +43,11 @@ class SkipNorm(OneNode):
             if is_constant(value):
                 raise Refusal(f"it adds the constant {value.name!r}: a bias, not a skip connection", total)
         one, two = (match.shape(match.values[name]) for name in ("a", "b"))
-        if one is None or two is None or len(one) != len(two) or any(map(_differ, one, two)):
+        if one is None or two is None or len(one) != len(two) or any(map(_differ, one[-2:], two[-2:])):
             raise Refusal(f"it adds the shapes {one} and {two}, expected the same", total)
+        batch = [pair for pair in zip(one[:-2], two[:-2], strict=True) if _differ(*pair)]
+        if any(pair[0] != 1 for pair in batch) and any(pair[1] != 1 for pair in batch):
+            raise Refusal(f"it adds the shapes {one} and {two}, which spreads both", total)
         for value in norm.outputs[1:]:
             if value.uses() or value.is_graph_output():
                 raise Refusal(f"its statistics {value.name!r} are used", norm)

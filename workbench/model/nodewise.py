@@ -100,7 +100,7 @@ class Signature:
         elif self.schema is None or not self.schema.has_data_propagation_function:
             self.carries = "never"
         else:
-            self.carries = "always" if written.op_type == "Shape" else "passes"
+            self.carries = "always" if written.op_type in ("Shape", "Size") else "passes"
 
 
 @dataclass(eq=False)

@@ -1,8 +1,8 @@
 """GELU: 0.5 x (1 + erf(x / sqrt(2))), or with 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) for erf.
 
 Found with the factors in any order: 0.5 first, last or on the sum; division by sqrt(2) or a product; 0.044715 x^3 as a
-power or as products in any order. Becomes ONNX's Gelu (operator set 20) with the approximation that was written, else the function
-``workbench::GeluErf`` or ``GeluTanh``. Refuses other constants, and inner tensors that others read.
+power or as products in any order. Becomes ONNX's Gelu (operator set 20) with the approximation that was written, else
+the function ``workbench::GeluErf`` or ``GeluTanh``. Refuses other constants, and inner tensors that others read.
 """
 
 from __future__ import annotations

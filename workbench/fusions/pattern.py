@@ -127,9 +127,13 @@ class Pattern:
         return tuple(item.op_types for item in made if isinstance(item, Operation) and not item.optional)
 
     @cached_property
-    def more_than_arithmetic(self) -> bool:
-        """Whether it has an operation that is no sum, difference, product or quotient."""
-        return any(ARITHMETIC.isdisjoint(item.op_types) for item in self.operations)
+    def telling(self) -> frozenset[str]:
+        """The operator types of it that are no sum, difference, product or quotient; none where it has only such."""
+        return frozenset(op_type for item in self.operations for op_type in item.op_types) - ARITHMETIC
+
+    def may_be_near(self, kinds: Collection[str]) -> bool:
+        """Whether a graph that has such operators may have a near miss of it."""
+        return not self.telling or not self.telling.isdisjoint(kinds)
 
     def may_be_among(self, kinds: Collection[str]) -> bool:
         """Whether there are nodes for all of its operations in a graph that has such operators."""

@@ -282,8 +282,7 @@ def refusals(model: Model, rules: Iterable[Rule], functions: bool = True) -> Ite
     draft = draft_of(model)
     forget(draft)
     for rule in rules:
-        found = (rule.find(draft, node, functions) for node in _nodes(draft, rule))
-        misses = [miss for miss in found if isinstance(miss, Miss) and miss.near]
+        misses = list(rule.misses(draft, _nodes(draft, rule), functions))
         around: dict[ir.Node, int] = {}  # node -> how much was found of the largest that holds it
         for miss in misses:
             around.update((node, max(miss.matched, around.get(node, 0))) for node in miss.nodes)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from .activation import OneNode
-from .match import Match, Refusal, is_constant
+from .match import Match, Refusal, dims_differ, is_constant
 from .pattern import Pattern
 from .rewrite import DOMAIN
 
@@ -43,9 +43,9 @@ class SkipNorm(OneNode):
             if is_constant(value):
                 raise Refusal(f"it adds the constant {value.name!r}: a bias, not a skip connection", total)
         one, two = (match.shape(match.values[name]) for name in ("a", "b"))
-        if one is None or two is None or len(one) != len(two) or any(map(_differ, one[-2:], two[-2:])):
+        if one is None or two is None or len(one) != len(two) or any(map(dims_differ, one[-2:], two[-2:])):
             raise Refusal(f"it adds the shapes {one} and {two}, expected the same", total)
-        batch = [pair for pair in zip(one[:-2], two[:-2], strict=True) if _differ(*pair)]
+        batch = [pair for pair in zip(one[:-2], two[:-2], strict=True) if dims_differ(*pair)]
         if any(pair[0] != 1 for pair in batch) and any(pair[1] != 1 for pair in batch):
             raise Refusal(f"it adds the shapes {one} and {two}, which spreads both", total)
         for value in norm.outputs[1:]:
@@ -67,8 +67,3 @@ class SkipNorm(OneNode):
         total = match.named["sum"].outputs[0]
         others = [user for user, _ in total.uses() if user is not match.anchor]
         return [match.anchor.outputs[0], *([total] if others or total.is_graph_output() else [])]
-
-
-def _differ(one: Any, two: Any) -> bool:
-    """Whether two dims are known to differ, or one is 1 and would be spread; a name or None may be any size."""
-    return one != two and (1 in (one, two) or (isinstance(one, int) and isinstance(two, int)))

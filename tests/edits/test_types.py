@@ -11,7 +11,7 @@ import pytest
 from edits.inferred import differences
 from edits.random_edits import draft_of
 from edits.small import proto
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from real_models import ALL_MODELS, TRANSFORMERS
@@ -127,6 +127,7 @@ def arithmetic(rng: random.Random) -> onnx.ModelProto:
 
 @settings(max_examples=150, derandomize=True, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.integers(0, 2**32 - 1))
+@example(2342738735)  # a Reshape by the Size of floats
 def test_types_where_shapes_are_computed(seed):
     rng = random.Random(seed)
     try:

@@ -107,6 +107,19 @@ BN = {"s": array(6), "t": array(6), "m": array(6), "v": np.abs(array(6)) + 0.1}
 IMAGE = "float[2,4,8,8] x"
 _CENTRED = "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) "
 _QKV = "float[2,2,5,4] q, float[2,2,4,6] k, float[2,2,6,4] v"
+_MOMENTS = (
+    "a = ReduceSum<keepdims=0>(x, last) m = Mul(a, n) q = Mul(x, x) c = ReduceSum<keepdims=0>(q, last) v = Mul(c, n) "
+    "p = Mul(m, m) d = Sub(v, p) t = Max(z, d) "
+)
+_SPREAD = (
+    "u = Reshape(t, r) s = Expand(u, r) f = Add(s, e) g = Sqrt(f) h = Reciprocal(g) i = Mul(h, w) k = Reshape(m, r) "
+    "o = Expand(k, r) j = Sub(x, o) l = Mul(j, i) y = Add(l, b)"
+)
+MOMENTS = {
+    "e": number(1e-5), "w": array(1, 1, 4), "b": array(1, 1, 4), "n": number(0.25), "z": number(0), "last": ints(2),
+    "r": ints(2, 3, 1),
+}  # fmt: skip
+_SOFTMAX = "m = ReduceMax<axes=[-1]>(x) s = Sub(x, m) z = Exp(s) t = ReduceSum(z, last) y = Div(z, t)"
 _HALVES = "l = Slice(x, zero, two, last, one) h = Slice(x, two, big, last, one) n = Neg(h) c = Concat<axis=-1>(n, l) "
 _HALF = {"zero": ints(0), "two": ints(2), "big": ints(1 << 40), "last": ints(3), "one": ints(1)}
 _ROPE = "float[2,3,5,4] x, float[2,1,5,4] cos, float[2,1,5,4] sin"
@@ -132,6 +145,18 @@ FORMS: dict[str, dict[str, onnx.ModelProto]] = {
         "tanh_products": build(
             "q = Mul(x, x) p = Mul(q, x) a = Mul(p, c) s = Add(a, x) i = Mul(s, k) t = Tanh(i) u = Add(o, t) "
             "g = Mul(x, u) y = Mul(h, g)", **TANH,
+        ),  # fmt: skip
+        "tanh_square": build(
+            "q = Mul(x, x) p = Mul(q, c) a = Mul(x, p) s = Add(x, a) i = Mul(s, k) t = Tanh(i) u = Add(t, o) "
+            "g = Mul(x, h) y = Mul(g, u)", **TANH,
+        ),  # fmt: skip
+        "tanh_one_by_one": build(  # as JAX writes it
+            "p = Mul(c, x) q = Mul(x, p) a = Mul(x, q) s = Add(x, a) i = Mul(k, s) t = Tanh(i) u = Add(o, t) "
+            "g = Mul(h, u) y = Mul(x, g)", **TANH,
+        ),  # fmt: skip
+        "tanh_two_by_two": build(
+            "p = Mul(x, c) q = Mul(x, x) a = Mul(q, p) s = Add(a, x) i = Mul(s, k) t = Tanh(i) u = Add(t, o) "
+            "g = Mul(x, u) y = Mul(g, h)", **TANH,
         ),  # fmt: skip
         "tanh_factored": build(
             "a = Mul(x, k) b = Mul(x, c) d = Mul(b, x) f = Add(d, o) i = Mul(a, f) t = Tanh(i) u = Add(t, o) "
@@ -231,6 +256,31 @@ FORMS: dict[str, dict[str, onnx.ModelProto]] = {
         "rms": build(
             "s = Add(x, u) y = RMSNormalization<axis=-1>(s, w)", "float[2,4] x, float[2,4] u", opset=23, **LN
         ),
+        "one_for_the_batch": build(
+            "s = Add(x, u) y = LayerNormalization(s, w)", "float[n,3,4] x, float[1,3,4] u", **LN
+        ),
+    },
+    "moments_norm": {
+        "flax": build(
+            _MOMENTS + _SPREAD, "float[2,3,4] x", opset=14, **MOMENTS
+        ),
+        "flax_opset_18": build(
+            _MOMENTS + _SPREAD, "float[2,3,4] x", opset=18, **MOMENTS
+        ),
+        "means": build(
+            "m = ReduceMean<axes=[-1]>(x) q = Mul(x, x) v = ReduceMean<axes=[2]>(q) p = Mul(m, m) d = Sub(v, p) "
+            "f = Add(d, e) g = Sqrt(f) h = Reciprocal(g) i = Mul(h, w) j = Sub(x, m) l = Mul(i, j) y = Add(l, b)", **LN,
+        ),  # fmt: skip
+    },
+    "softmax": {
+        "plain": build(_SOFTMAX, last=ints(-1)),
+        "another_axis": build(_SOFTMAX.replace("-1", "1"), last=ints(1)),
+        "jax": build(
+            "n = ReduceMax<axes=[2], keepdims=0>(x) m = Max(n, low) k = Reshape(m, r) g = Expand(k, r) s = Sub(x, g) "
+            "z = Exp(s) t = ReduceSum<keepdims=0>(z, last) u = Reshape(t, r) v = Expand(u, r) y = Div(z, v)",
+            low=number(-np.inf), last=ints(2), r=ints(2, 3, 1),
+        ),  # fmt: skip
+        "opset_11": build(_SOFTMAX.replace("(z, last)", "<axes=[-1]>(z)"), opset=11),
     },
     "attention": {
         "scaled_and_masked": build(

@@ -9,14 +9,19 @@ from fusions.places import (
     _CENTRED,
     _HALF,
     _HALVES,
+    _MOMENTS,
     _QKV,
     _ROPE,
+    _SOFTMAX,
+    _SPREAD,
     _TURN,
     BN,
     CONV,
     ERF,
     IMAGE,
     LN,
+    MOMENTS,
+    ROOT2,
     TANH,
     array,
     build,
@@ -28,6 +33,8 @@ from fusions.places import (
 )  # fmt: skip
 
 import workbench as wb
+from workbench.plugins.builtin.skip_layer_norm import skip_layer_norm
+from workbench.plugins.launch import Spec
 
 _TWO = "float[2,4] x, float[2,4] u"
 _LN = "p = Mul(d, d) v = ReduceMean<axes=[-1]>(p) a = Add(v, e) s = Sqrt(a) n = Div(d, s) g = Mul(n, w) y = Add(g, b)"
@@ -105,6 +112,39 @@ CASES = {
         "skip_norm", "Add_0",
         build("s = Add(x, u) y = LayerNormalization(s, w)", "float[2,4] x, float[1,4] u", **LN),
         "it adds the shapes (2, 4) and (1, 4), expected the same",
+    ),
+    "a_sum_of_two_that_are_spread": (
+        "skip_norm", "Add_0",
+        build("s = Add(x, u) y = LayerNormalization(s, w)", "float[2,1,3,4] x, float[1,2,3,4] u", **LN),
+        "it adds the shapes (2, 1, 3, 4) and (1, 2, 3, 4), which spreads both",
+    ),
+    "moments_along_another_axis": (
+        "moments_norm", "ReduceSum_0",
+        build(_MOMENTS + _SPREAD, "float[2,4,4] x",
+              **{**MOMENTS, "last": ints(1), "r": ints(2, 1, 4)}),
+        "its axes are [1] of 3, expected the last ones",
+    ),
+    "moments_of_another_number": (
+        "moments_norm", "ReduceSum_0",
+        build(_MOMENTS + _SPREAD, **{**MOMENTS, "n": number(0.2)}),
+        "the sum is multiplied by 0.2, expected 1 / n of the dims (4,)",
+    ),
+    "softmax_of_two_axes": (
+        "softmax", "ReduceMax_0",
+        build(_SOFTMAX.replace("[-1]", "[1,2]"), last=ints(1, 2)), "its axes are [1, 2], expected one",
+    ),
+    "softmax_over_another_axis_than_its_maximum": (
+        "softmax", "ReduceSum_3", build(_SOFTMAX, last=ints(1)), "its axes differ from those of 'ReduceMax_0'",
+    ),
+    "softmax_along_another_axis_of_an_old_operator_set": (
+        "softmax", "ReduceMax_0",
+        build(_SOFTMAX.replace("(z, last)", "<axes=[1]>(z)").replace("-1", "1"), opset=11),
+        "its axes are [1] of 3, expected the last ones",
+    ),
+    "softmax_without_a_maximum": (
+        "softmax", "Exp_1", build("s = Sub(x, u) z = Exp(s) t = ReduceSum(z, last) y = Div(z, t)", u=number(2),
+                                  last=ints(-1)),
+        "expected ReduceMax",
     ),
     "attention_along_another_axis": (
         "attention", "Softmax_1", build("s = MatMul(q, k) p = Softmax<axis=2>(s) y = MatMul(p, v)", _QKV),
@@ -230,6 +270,31 @@ def test_near_misses_are_in_the_report_and_far_ones_are_not():
     assert said in refused(near, rule)
     far = CASES["batchnorm_after_a_relu"][2]
     assert wb.load(far).fuse([rule], progress=False).report.refusals == []
+
+
+def test_a_near_miss_is_told_once_by_the_nearest_form():
+    """The inner products of a GELU's cube look like the outer ones of another form."""
+    body = (
+        "z = Add(x, r) p = Mul(c, z) q = Mul(z, p) a = Mul(z, q) s = Add(z, a) i = Mul(k, s) t = Tanh(i) "
+        "u = Add(o, t) g = Mul(h, u) y = Mul(z, g)"
+    )
+    made = wb.load(build(body, **{**TANH, "c": number(0.05)}, r=ROOT2)).fuse(progress=False)
+    assert list(map(str, made.report.refusals)) == [
+        "gelu at 'Mul_9': node 'Mul_1' (Mul): the constant is 0.05, expected 0.044715 (all nodes found)"
+    ]
+
+
+def test_a_plugin_that_wants_one_shape_refuses_a_sum_that_is_spread():
+    proto = build("s = Add(x, u) y = LayerNormalization(s, w, b)", "float[2,3,4] x, float[1,3,4] u", **LN)
+    made = fused(proto, "skip_norm")
+    (node,) = made.ir.graph
+    specs = [Spec("float32", shape) for shape in ((2, 3, 4), (1, 3, 4), (4,), (4,))]
+    assert node.op_type == "SkipLayerNorm" and [value.name for value in node.inputs[:2]] == ["x", "u"]
+    with pytest.raises(
+        wb.errors.PluginError,
+        match=r"'FusedSkipLayerNorm' requires size\(skip\) == size\(x\); got .*skip float32.1,3,4",
+    ):
+        skip_layer_norm.launch(specs)
 
 
 def test_why_not_answers_for_a_node_that_no_pattern_knows():

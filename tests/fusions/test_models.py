@@ -52,6 +52,7 @@ FOUND = {
     },
     "ppocr_cls": {"conv_batchnorm": 35, "hard_swish": 18},
     "minilm_int8": {"gelu": 6, "skip_norm": 13, "attention": 6},
+    "magika": {"gelu": 2, "softmax": 1, "moments_norm": 1},  # its other norm is along dim 1
     "style_multi": {"layer_norm": 18},
     "mtcnn_rnet": {"matmul_add": 3},
     "residual_block": {"conv_batchnorm": 5},
@@ -72,11 +73,12 @@ def test_a_real_model_stays_equal(name):
     assert {rule: made.report.counts.get(rule) for rule in FOUND.get(name, {})} == FOUND.get(name, {})
 
 
+# a skip_norm more than there are skip connections in bert and gpt2: the position embeddings, one for the batch
 BLOCKS = {
     "bert_tiny_script": {"layer_norm": 5, "skip_norm": 5, "gelu": 2, "attention": 2},
     "bert_tiny_dynamo": {"skip_norm": 5, "gelu": 2, "attention": 2},
-    "gpt2_tiny_script": {"layer_norm": 5, "skip_norm": 4, "gelu": 2, "attention": 2},
-    "gpt2_tiny_dynamo": {"skip_norm": 4, "gelu": 2, "attention": 2},
+    "gpt2_tiny_script": {"layer_norm": 5, "skip_norm": 5, "gelu": 2, "attention": 2},
+    "gpt2_tiny_dynamo": {"skip_norm": 5, "gelu": 2, "attention": 2},
     "llama_tiny_script": {"rms_norm": 5, "skip_norm": 4, "swiglu": 2, "rotary": 4, "attention": 2},
     "llama_tiny_dynamo": {"rms_norm": 5, "skip_norm": 4, "swiglu": 2, "rotary": 4, "attention": 2},
 }

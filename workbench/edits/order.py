@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 import onnx_ir as ir
@@ -35,6 +35,14 @@ class Order:
         """The node that follows another one (None: the first of the graph), None at the end."""
         at = 0 if node is None else self._at(node) + 1
         return self._nodes[at] if at < len(self._nodes) else None
+
+    def at(self, number: int) -> ir.Node:
+        """The node with a number."""
+        return self._nodes[bisect_left(self._numbers, number)]
+
+    def following(self, number: int) -> list[ir.Node]:
+        """The nodes behind a number."""
+        return self._nodes[bisect_right(self._numbers, number) :]
 
     def _at(self, node: ir.Node) -> int:
         return bisect_left(self._numbers, self._of[node])

@@ -66,6 +66,11 @@ class RenameTensor(Edit):
         origins.rename(draft, value, draft.new_name(draft.graph_of_value(value), self.name, what[7:]))
 
 
+def _rename_port(draft: Draft, kind: str, old: str, new: str) -> None:
+    value = draft.port(f"{kind}s", old)
+    origins.rename(draft, value, draft.new_name(draft.model.graph, new, f"rename {kind} {old!r}"))
+
+
 @dataclass(frozen=True)
 class RenameInput(Edit):
     """Give an input of the model another name."""
@@ -76,10 +81,7 @@ class RenameInput(Edit):
     name: str
 
     def change(self, draft: Draft) -> None:
-        value = draft.port("inputs", self.input)
-        origins.rename(
-            draft, value, draft.new_name(draft.model.graph, self.name, f"rename input {self.input!r}")
-        )
+        _rename_port(draft, "input", self.input, self.name)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,4 @@ class RenameOutput(Edit):
     name: str
 
     def change(self, draft: Draft) -> None:
-        value = draft.port("outputs", self.output)
-        origins.rename(
-            draft, value, draft.new_name(draft.model.graph, self.name, f"rename output {self.output!r}")
-        )
+        _rename_port(draft, "output", self.output, self.name)

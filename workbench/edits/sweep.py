@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 import onnx
@@ -48,6 +50,8 @@ class Sweep:
         self._changed = {value for value, old in self._before.items() if self.facts[value] is not old}
         self._ends = set(draft.model.graph.outputs)
         self._dirty: set[ir.Node] = set()
+        self._order = draft.order(draft.model.graph)
+        self._queue: list[int] = []  # numbers of what is marked, the first on top
 
     def run(self) -> None:
         """Infer what has to be; EditError when a node does not fit any more, and then nothing is known anew."""
@@ -64,29 +68,31 @@ class Sweep:
         for value in self._changed:
             self._push(value)
         try:
-            nodes = iter(draft.model.graph)
-            self._few(nodes)
-            self._many(nodes)
+            last = self._few()
+            if self._dirty:
+                self._many(self._order.following(last))
         except BaseException:
             self.facts.update(self.olds)
             raise
 
-    def _few(self, nodes: Iterator[ir.Node]) -> None:
-        """Infer the nodes that are marked, until there are none, or many."""
-        dirty = self._dirty
-        while dirty and len(self._changed) <= MANY and (node := next(nodes, None)) is not None:
-            if node in dirty:
-                dirty.discard(node)
-                known = len(self.olds)
-                self._infer(node)
-                for value in list(self.olds)[known:]:
-                    self._push(value)
-                dirty.discard(node)  # which changes in its bodies mark again
+    def _few(self) -> int:
+        """Infer the nodes that are marked, in order, until there are none, or many; the number of the last one."""
+        dirty, queue, last = self._dirty, self._queue, -sys.maxsize
+        while dirty and queue and len(self._changed) <= MANY:
+            number = heappop(queue)
+            if number <= last:  # marked twice
+                continue
+            last, node = number, self._order.at(number)
+            dirty.discard(node)
+            known = len(self.olds)
+            self._infer(node)
+            for value in list(self.olds)[known:]:
+                self._push(value)
+            dirty.discard(node)  # which changes in its bodies mark again
+        return last
 
-    def _many(self, nodes: Iterator[ir.Node]) -> None:
+    def _many(self, nodes: Iterable[ir.Node]) -> None:
         """Infer all nodes that are marked or read what has changed."""
-        if not self._dirty:
-            return
         self._dirty.update(maker for value in self._ends if (maker := value.producer()) is not None)
         for holder, _ in self.draft.owners.values():
             self._mark(holder)
@@ -136,6 +142,7 @@ class Sweep:
             graph = self.draft.graph_of(node)
         if graph is self.draft.model.graph:
             self._dirty.add(node)
+            heappush(self._queue, self._order[node])
 
     def _push(self, value: ir.Value) -> None:
         """Let what reads a tensor be inferred."""

@@ -15,6 +15,7 @@ from .identity import IdentityRemoval
 from .layer_norm import LayerNorm
 from .matmul_add import MatMulAdd
 from .mish import Mish
+from .moments_norm import MomentsNorm
 from .pad_conv import PadConv
 from .qdq import QDQCleanUp
 from .reshapes import ReshapeRemoval
@@ -25,6 +26,7 @@ from .scale_shift import ScaleShift
 from .shapes import ShapeFolding
 from .silu import SiLU
 from .skip_norm import SkipNorm
+from .softmax import Softmax
 from .swiglu import SwiGLU
 from .transposes import TransposeRemoval
 
@@ -36,7 +38,7 @@ RULES: tuple[Rule, ...] = (
     PadConv(), ConvBatchNorm(), ScaleShift(), MatMulAdd(),
     # chains to one node; SwiGLU before the SiLU in it, norms before the sums in front of them
     SwiGLU(), Gelu(), SiLU(), HardSwish(), Mish(),
-    LayerNorm(), RMSNorm(), SkipNorm(), Rotary(), Attention(),
+    LayerNorm(), MomentsNorm(), RMSNorm(), SkipNorm(), Rotary(), Softmax(), Attention(),
 )  # fmt: skip
 
 BY_NAME = {rule.name: rule for rule in RULES}

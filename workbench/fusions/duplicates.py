@@ -12,23 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from .. import segments
 from ..edits.draft import Draft
 from ..model.scopes import bodies
 from .match import Refusal, constant, is_constant
 from .rewrite import DOMAIN, INLINE, tidy
 from .rule import NodeRule, Site
 
-RANDOM = frozenset(
-    (
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Multinomial",
-        "Bernoulli",
-        "Dropout",
-    )
-)
+RANDOM = frozenset((*segments.RANDOM, "Dropout"))
 
 
 class DuplicateRemoval(NodeRule):

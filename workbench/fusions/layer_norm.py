@@ -18,8 +18,9 @@ import numpy as np
 import onnx_ir as ir
 
 from .activation import OneNode, scalar
-from .match import Match, Refusal, attribute, constant
+from .match import Match, Refusal
 from .pattern import Pattern
+from .statistics import last_axes
 
 
 def _power(op: Any, d: Any) -> Any:
@@ -70,38 +71,14 @@ def _pattern(square: Callable[..., Any], quotient: Callable[..., Any], parts: in
     return Pattern(made, ("epsilon",))
 
 
-def axes(match: Match, node: ir.Node) -> list[int]:
-    """The axes of a ReduceMean; Refusal where they or keepdims are not those of a normalisation."""
-    held = attribute(node, "axes", match.draft)
-    if held is None and len(node.inputs) > 1:
-        array = constant(node.inputs[1])
-        held = None if array is None else array.ravel().tolist()
-    if not held:
-        raise Refusal("its axes are not known", node)
-    if not attribute(node, "keepdims", match.draft):
-        raise Refusal("keepdims is 0", node)
-    return [int(axis) for axis in held]
-
-
-def last_axes(match: Match, node: ir.Node, x: ir.Value) -> int:
-    """How many axes a ReduceMean takes, when they are the last ones; else Refusal."""
-    found, shape = axes(match, node), match.shape(x)
-    if found == [-1]:
-        return 1
-    if shape is None:
-        raise Refusal(f"its axes are {found}, and the rank of {x.name!r} is not known", node)
-    positive = sorted(axis % len(shape) for axis in found)
-    if positive != list(range(len(shape) - len(positive), len(shape))):
-        raise Refusal(f"its axes are {found} of {len(shape)}, expected the last ones", node)
-    return len(positive)
-
-
-def fits_axes(match: Match, name: str, count: int) -> None:
-    """Refuse a scale or shift that is not of the shape of the normalised dims."""
+def fits_axes(match: Match, name: str, count: int, *, ahead: bool = False) -> None:
+    """Refuse a scale or shift that is not of the shape of the normalised dims; ``ahead``: behind any number of 1s."""
     value, x = match.values.get(name), match.shape(match.values["x"])
     if value is None:
         return
     shape = match.shape(value)
+    while ahead and shape is not None and count < len(shape) <= len(x or ()) and shape[0] == 1:
+        shape = shape[1:]
     if shape is None or len(shape) != count:
         raise Refusal(f"the {name} {value.name!r} has the shape {shape}, expected {count} dim(s)")
     if x is not None and tuple(x[-count:]) != tuple(shape) and None not in x[-count:]:
@@ -134,7 +111,10 @@ class LayerNorm(OneNode):
     def standard(self, match: Match) -> tuple[Sequence[ir.Value | None], Mapping[str, Any]] | None:
         if "scale" not in match.values:
             return None
-        count = last_axes(match, match.named["mean"], match.values["x"])
+        return self.norm(match, last_axes(match, match.named["mean"], match.values["x"]))
+
+    def norm(self, match: Match, count: int) -> tuple[Sequence[ir.Value | None], Mapping[str, Any]]:
+        """ONNX's operator over the last ``count`` axes."""
         names = [name for name in ("x", "scale", "shift") if name in match.values]
         return [match.values[name] for name in names], {
             "axis": -count,

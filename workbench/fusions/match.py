@@ -81,7 +81,8 @@ class Attempt:
         matched: nodes that fitted, on the best way.
         reason, node: what broke that way, and where.
         passed: the nodes of that way.
-        telling: False when the reason may come from a wrong order of operands alone.
+        telling: 0 when the reason may come from a wrong order of operands alone, 2 for another value of a constant,
+            which is looked at last, else 1.
     """
 
     pattern: Pattern
@@ -91,7 +92,7 @@ class Attempt:
     reason: str = ""
     node: ir.Node | None = None
     passed: tuple[ir.Node, ...] = ()
-    telling: bool = False
+    telling: int = 0
     _steps: int = field(default=STEPS, repr=False)
 
 
@@ -178,11 +179,13 @@ class _Search:
         array = constant(value)
         if array is None:
             reason = f"tensor {value.name!r} is no constant, expected {term.value:g}"
-            return self._fail(reason, self._reader(value), telling=False)
+            return self._fail(reason, self._reader(value), telling=0)
         near = 1e-3 if array.dtype.itemsize == 2 else 1e-5
         if array.size != 1 or not math.isclose(float(array.ravel()[0]), term.value, rel_tol=near):
             shown = f"{float(array.ravel()[0]):g}" if array.size == 1 else f"an array {array.shape}"
-            return self._fail(f"the constant is {shown}, expected {term.value:g}", self._reader(value))
+            return self._fail(
+                f"the constant is {shown}, expected {term.value:g}", self._reader(value), telling=2
+            )
         return True
 
     def _operation(self, term: Any, value: ir.Value | None, rest: Any) -> bool:
@@ -246,9 +249,8 @@ class _Search:
         if node.op_type in COMMUTATIVE and len(given) == 2 and given[0] is not given[1]:
             yield given[::-1]
 
-    def _fail(self, reason: str, node: ir.Node | None = None, *, telling: bool = True) -> bool:
-        """Note a failure if it is the deepest one; of two as deep, one that does not come from a wrong order of
-        operands alone."""
+    def _fail(self, reason: str, node: ir.Node | None = None, *, telling: int = 1) -> bool:
+        """Note a failure if it is the deepest one; of two as deep, the more telling one."""
         if len(self.nodes) < self.found.matched:
             return False
         count = sum(not operation.optional for operation in self.nodes)
@@ -312,3 +314,8 @@ def _equal(got: Any, wanted: Any) -> bool:
     if isinstance(wanted, list | tuple):
         return got is not None and list(got) == list(wanted)
     return bool(got == wanted)
+
+
+def dims_differ(one: Any, two: Any) -> bool:
+    """Whether two dims are known to differ, or one is 1 and would be spread; a name or None may be any size."""
+    return one != two and (1 in (one, two) or (isinstance(one, int) and isinstance(two, int)))

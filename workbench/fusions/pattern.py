@@ -21,6 +21,7 @@ from typing import Any
 from ..errors import EditError
 
 COMMUTATIVE = frozenset(("Add", "Mul", "And", "Or", "Xor", "Max", "Min", "Sum", "Equal"))
+ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div"))
 
 
 @dataclass(eq=False)
@@ -124,6 +125,15 @@ class Pattern:
         """Operator types of the operations that the last one reads in any case."""
         made = [item.operation if isinstance(item, Output) else item for item in self.roots[0].inputs]
         return tuple(item.op_types for item in made if isinstance(item, Operation) and not item.optional)
+
+    @cached_property
+    def telling(self) -> frozenset[str]:
+        """The operator types of it that are no sum, difference, product or quotient; none where it has only such."""
+        return frozenset(op_type for item in self.operations for op_type in item.op_types) - ARITHMETIC
+
+    def may_be_near(self, kinds: Collection[str]) -> bool:
+        """Whether a graph that has such operators may have a near miss of it."""
+        return not self.telling or not self.telling.isdisjoint(kinds)
 
     def may_be_among(self, kinds: Collection[str]) -> bool:
         """Whether there are nodes for all of its operations in a graph that has such operators."""

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .activation import scalar
-from .layer_norm import QUOTIENTS, SQUARES, LayerNorm, fits_axes, last_axes
+from .layer_norm import QUOTIENTS, SQUARES, LayerNorm, fits_axes
 from .match import Match
 from .pattern import Pattern
+from .statistics import last_axes
 
 
 def _pattern(square: Callable[..., Any], quotient: Callable[..., Any], scaled: bool) -> Pattern:

@@ -46,7 +46,8 @@ class Miss:
         matched, of: how many nodes of the pattern were found; equal where all were, and a check refused.
         nodes: those that were found.
         complete: whether the whole pattern was found, and a check refused it.
-        telling: False when the reason may come from a wrong order of operands alone.
+        telling: as of an `Attempt`.
+        plain: whether only sums and products were found of a pattern that has more: they are everywhere.
     """
 
     anchor: ir.Node
@@ -56,17 +57,19 @@ class Miss:
     of: int
     nodes: tuple[ir.Node, ...] = ()
     complete: bool = False
-    telling: bool = True
+    telling: int = 1
+    plain: bool = False
 
     @property
-    def rank(self) -> tuple[bool, float, bool, int]:
-        """How near it is: a refused match, then the largest share of a pattern."""
-        return self.complete, self.matched / self.of, self.telling, self.matched
+    def rank(self) -> tuple[bool, bool, float, int, int]:
+        """How near it is: a refused match, then one with more than sums and products, then the largest share."""
+        return self.complete, not self.plain, self.matched / self.of, self.telling, self.matched
 
     @property
     def near(self) -> bool:
         """Whether it looks enough like the pattern to be told without being asked."""
-        return self.complete or (self.of > 2 and self.matched >= max(2, math.ceil(0.6 * self.of)))
+        enough = self.of > 2 and self.matched >= max(2, math.ceil(0.6 * self.of))
+        return self.complete or (enough and not self.plain)
 
 
 class Rule:
@@ -99,6 +102,13 @@ class Rule:
         for node in nodes:
             found = self.find(draft, node, functions)
             if isinstance(found, Site):
+                yield found
+
+    def misses(self, draft: Draft, nodes: Iterable[ir.Node], functions: bool = True) -> Iterator[Miss]:
+        """The near misses at many nodes."""
+        for node in nodes:
+            found = self.find(draft, node, functions)
+            if isinstance(found, Miss) and found.near:
                 yield found
 
     def closest(self, draft: Draft, node: ir.Node) -> Site | Miss | None:
@@ -182,8 +192,13 @@ class PatternRule(Rule):
         return self.rewrite(site.match)
 
     def find(self, draft: Draft, node: ir.Node, functions: bool = True) -> Site | Miss | None:
+        return self._find(draft, node, functions, self.patterns)
+
+    def _find(
+        self, draft: Draft, node: ir.Node, functions: bool, patterns: Iterable[Pattern]
+    ) -> Site | Miss | None:
         best: Miss | None = None
-        for pattern in self.patterns:
+        for pattern in patterns:
             if node.op_type not in pattern.roots[0].op_types:
                 continue
             found = self._judge(draft, attempt(draft, pattern, node), functions)
@@ -203,12 +218,21 @@ class PatternRule(Rule):
                         yield found
                         break
 
+    def misses(self, draft: Draft, nodes: Iterable[ir.Node], functions: bool = True) -> Iterator[Miss]:
+        kinds = {node.op_type for node in draft.nodes.values()}
+        patterns = [pattern for pattern in self.patterns if pattern.may_be_near(kinds)]
+        for node in nodes if patterns else ():
+            found = self._find(draft, node, functions, patterns)
+            if isinstance(found, Miss) and found.near:
+                yield found
+
     def _judge(self, draft: Draft, tried: Attempt, functions: bool = True) -> Site | Miss:
         of, match = tried.pattern.required, tried.match
         if match is None:
-            at = tried.node or tried.anchor
+            at, telling = tried.node or tried.anchor, tried.pattern.telling
+            plain = bool(telling) and telling.isdisjoint(node.op_type for node in tried.passed)
             return Miss(
-                tried.anchor, at, tried.reason, tried.matched, of, tried.passed, telling=tried.telling
+                tried.anchor, at, tried.reason, tried.matched, of, tried.passed, False, tried.telling, plain
             )
         try:
             self._closed(match)

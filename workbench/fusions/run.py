@@ -278,14 +278,17 @@ def disjoint(sites: list[Site]) -> list[Site]:
 
 
 def refusals(model: Model, rules: Iterable[Rule], functions: bool = True) -> Iterator[Refused]:
-    """The near misses of rules in a model, one per rule and anchor."""
+    """The near misses of rules in a model, one per rule and anchor; what ends inside a nearer one is a part of that."""
     draft = draft_of(model)
     forget(draft)
     for rule in rules:
-        for node in _nodes(draft, rule):
-            found = rule.find(draft, node, functions)
-            if isinstance(found, Miss) and found.near:
-                yield refused(rule, found)
+        misses = list(rule.misses(draft, _nodes(draft, rule), functions))
+        around: dict[ir.Node, int] = {}  # node -> how much was found of the largest that holds it
+        for miss in misses:
+            around.update((node, max(miss.matched, around.get(node, 0))) for node in miss.nodes)
+        for miss in misses:
+            if miss.complete or miss.matched >= around.get(miss.anchor, 0):
+                yield refused(rule, miss)
 
 
 def refused(rule: Rule, miss: Miss) -> Refused:

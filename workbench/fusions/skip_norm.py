@@ -1,8 +1,10 @@
 """Skip connection + norm: norm(a + b), with the sum as a second output where others read it.
 
 The norm is ONNX's LayerNormalization or RMSNormalization, or what `layer_norm` and `rms_norm` made. ONNX has no
-operator for it: it becomes the function ``workbench::SkipLayerNorm`` or ``SkipRMSNorm``. Refuses a constant or a
-broadcast summand (a bias, not a skip connection), and a norm whose statistics are used.
+operator for it: it becomes the function ``workbench::SkipLayerNorm`` or ``SkipRMSNorm``. One of the two may be the same
+for the whole batch, as the position embeddings of a transformer are (1 for a dim before the last two; ONNX Runtime's
+SkipLayerNormalization takes that too). Refuses a constant or a summand that is spread along the last two dims (a bias,
+not a skip connection), and a norm whose statistics are used.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from .activation import OneNode
-from .match import Match, Refusal, is_constant
+from .match import Match, Refusal, dims_differ, is_constant
 from .pattern import Pattern
 from .rewrite import DOMAIN
 
@@ -41,8 +43,11 @@ class SkipNorm(OneNode):
             if is_constant(value):
                 raise Refusal(f"it adds the constant {value.name!r}: a bias, not a skip connection", total)
         one, two = (match.shape(match.values[name]) for name in ("a", "b"))
-        if one is None or two is None or len(one) != len(two) or any(map(_differ, one, two)):
+        if one is None or two is None or len(one) != len(two) or any(map(dims_differ, one[-2:], two[-2:])):
             raise Refusal(f"it adds the shapes {one} and {two}, expected the same", total)
+        batch = [pair for pair in zip(one[:-2], two[:-2], strict=True) if dims_differ(*pair)]
+        if any(pair[0] != 1 for pair in batch) and any(pair[1] != 1 for pair in batch):
+            raise Refusal(f"it adds the shapes {one} and {two}, which spreads both", total)
         for value in norm.outputs[1:]:
             if value.uses() or value.is_graph_output():
                 raise Refusal(f"its statistics {value.name!r} are used", norm)
@@ -62,8 +67,3 @@ class SkipNorm(OneNode):
         total = match.named["sum"].outputs[0]
         others = [user for user, _ in total.uses() if user is not match.anchor]
         return [match.anchor.outputs[0], *([total] if others or total.is_graph_output() else [])]
-
-
-def _differ(one: Any, two: Any) -> bool:
-    """Whether two dims are known to differ, or one is 1 and would be spread; a name or None may be any size."""
-    return one != two and (1 in (one, two) or (isinstance(one, int) and isinstance(two, int)))

@@ -100,6 +100,7 @@ class Version:
         parent, edit: where it came from; None for the model that was loaded.
         log: the steps from the parent; none where the edit began a new line.
         touched, retyped: nodes and values that the edit changed in their attributes, inputs or type.
+        renamed: what the edit changed in its name or metadata.
         number: 0 for the model that was loaded, then counted.
     """
 
@@ -109,6 +110,7 @@ class Version:
         self.number = len(tree.versions)
         self.touched: tuple[ir.Node, ...] = ()
         self.retyped: tuple[ir.Value, ...] = ()
+        self.renamed: tuple[Any, ...] = ()
         self._model: weakref.ref[Model] | None = None
         tree.versions.append(self)
         if parent is not None:
@@ -174,18 +176,20 @@ def _apply(model: Model, edit: Edit) -> Model:
         new = Version(version.tree, line, version, edit, [])
     else:
         version.graph()
-        line, (log, touched, retyped) = version.line, _steps(version.line.draft, edit)
+        line, (log, *changed) = version.line, _steps(version.line.draft, edit)
         new = Version(version.tree, line, version, edit, log)
-        new.touched, new.retyped = touched, retyped
+        new.touched, new.retyped, new.renamed = changed
     line.at = new
     return version.tree.tell(new.model(model))
 
 
-def _steps(draft: Draft, edit: Edit) -> tuple[list[Any], tuple[ir.Node, ...], tuple[ir.Value, ...]]:
+def _steps(
+    draft: Draft, edit: Edit
+) -> tuple[list[Any], tuple[ir.Node, ...], tuple[ir.Value, ...], tuple[Any, ...]]:
     """Let an edit take its steps on a draft, and check them; none of them stays when it is refused.
 
     Returns:
-        (the steps, nodes that they changed, values whose type they changed).
+        (the steps, nodes that they changed, values whose type they changed, what they gave another name).
     """
     draft.start()
     if edit.typed:
@@ -201,7 +205,7 @@ def _steps(draft: Draft, edit: Edit) -> tuple[list[Any], tuple[ir.Node, ...], tu
     except BaseException:
         draft.back()
         raise
-    done = draft.log, tuple(draft.touched), tuple(draft.retyped)
+    done = draft.log, tuple(draft.touched), tuple(draft.retyped), tuple(draft.renamed)
     draft.start()
     return done
 

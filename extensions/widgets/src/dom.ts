@@ -15,6 +15,17 @@ export function el<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
+/** A picture of lines on 16 × 16, in the colour of the text. */
+export function icon(path: string): SVGElement {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("aria-hidden", "true");
+  svg.classList.add("icon");
+  svg.append(document.createElementNS("http://www.w3.org/2000/svg", "path"));
+  (svg.firstChild as Element).setAttribute("d", path);
+  return svg;
+}
+
 /** At most `most` characters of a text, on one line. */
 export function short(text: string, most = 300): string {
   const line = text.replace(/\s+/g, " ");

@@ -26,12 +26,15 @@ export function coloring(data: Data, scene: Scene, state: State, theme: Theme): 
     if (header.categories) return marked(scene, theme, numbers, header);
     return numeric(scene, theme, numbers, header.title, header.unit, header.scale, header.note);
   }
-  if (state.overlay === "macs" && data.macs) return numeric(scene, theme, data.macs, "MACs", "", "log", "");
-  if (state.overlay === "bytes" && data.bytes) return numeric(scene, theme, data.bytes, "Bytes moved", "B", "log", "");
+  if (state.overlay === "macs" && data.macs) return numeric(scene, theme, amounts(data.macs), "MACs", "", "log", "");
+  if (state.overlay === "bytes" && data.bytes) return numeric(scene, theme, amounts(data.bytes), "Bytes moved", "B", "log", "");
   if (state.overlay === "dtype") return byType(data, scene, theme);
   if (state.overlay === "origin" && data.made) return byOrigin(data, scene, theme);
   return byOperator(data, scene, theme);
 }
+
+/** Amounts, of which 0 is none. */
+const amounts = (numbers: Float64Array) => numbers.map((v) => v || NaN);
 
 function most(list: string[]): string {
   const counts = new Map<string, number>();

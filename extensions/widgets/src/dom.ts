@@ -39,6 +39,9 @@ export function count(value: number): string {
   return String(Number.isInteger(value) ? value : Number(value.toPrecision(3)));
 }
 
+/** `1.21 MB`, `16 B`. */
+export const byteCount = (value: number) => count(value).replace(/\d$/, "$& ") + "B";
+
 export function number(value: number): string {
   const size = Math.abs(value);
   return !Number.isFinite(value) ? String(value) : size && (size < 1e-3 || size >= 1e5) ? value.toExponential(2) : String(Number(value.toPrecision(4)));

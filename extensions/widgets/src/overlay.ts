@@ -1,7 +1,7 @@
 // Colours of items for an overlay, and its legend.
 import { FAMILIES, familyColor, familyOf, LIST, ramp, type Theme } from "./colors";
 import type { Data } from "./data";
-import { count, el, number } from "./dom";
+import { byteCount, count, el, number } from "./dom";
 import type { OverlayHeader, State } from "./host";
 import { GROUP, NODE, type Scene } from "./scene";
 
@@ -130,7 +130,7 @@ function numeric(
     const v = sum(i);
     return Number.isNaN(v) ? theme.missing : tone(v === Infinity ? 1 : at(v));
   });
-  const show = (v: number) => `${unit === "B" || !unit ? count(v) : number(v)}${unit && unit !== "B" ? ` ${unit}` : unit}`;
+  const show = (v: number) => (unit === "B" ? byteCount(v) : unit ? `${number(v)} ${unit}` : count(v));
   return {
     color: (i) => colors[i], words: (n) => (Number.isNaN(numbers[n]) ? "" : show(numbers[n])),
     targets: () => [...numbers.keys()].filter((n) => !Number.isNaN(numbers[n])).sort((a, b) => numbers[b] - numbers[a] || a - b),

@@ -391,6 +391,7 @@ export class View {
   }
 
   aim(camera: Camera, now = false) {
+    this.card.hidden = true; // what it tells of moves away
     const least = Math.min(0.02, this.whole().k * 0.6);
     const next = { ...camera, k: Math.max(least, Math.min(4, camera.k)) };
     if (now || matchMedia("(prefers-reduced-motion: reduce)").matches) {

@@ -22,8 +22,6 @@ INPUT, WEIGHT, ACTIVATION = 0, 1, 2
 """Kinds of tensors: fed to its graph; a constant (initializer or Constant node); made by a node."""
 LONGEST = 160
 """Characters of a node's attributes in the columns; the rest is fetched on demand."""
-
-
 _UNKNOWN = (None, None, None, (0, 0))
 """What is stated of a tensor of which nothing is stated."""
 

@@ -244,6 +244,37 @@ def test_overlay_legend_and_worst(page, tmp_path):
     assert before > 20 < ink(page)
 
 
+def test_no_macs_are_told_from_few(page, tmp_path):
+    show(page, tmp_path, graphs.transformer(60), overlay="macs")
+    none = state(page, "[...v.data.macs].filter((n) => !(n > 0)).length")
+    assert none > 40 and f"none ({none})" in page.locator(".wbg-legend").text_content()
+
+
+@pytest.mark.parametrize("width", [700, 1070, 1600])
+def test_the_toolbar_is_one_row(page, tmp_path, width):
+    page.set_viewport_size({"width": width, "height": 700})
+    show(page, tmp_path, graphs.transformer(60), overlay="macs")
+    page.get_by_role("searchbox").fill("Softmax")  # and the steps come
+    page.get_by_role("button", name="Next result").wait_for()
+    assert page.get_by_role("searchbox").bounding_box()["width"] > 60
+    middles, ends = page.evaluate(
+        """() => {
+          const parts = [...document.querySelectorAll('.wbg-bar :is(button, select, input)')];
+          const boxes = parts.filter((e) => e.offsetWidth).map((e) => e.getBoundingClientRect());
+          return [boxes.map((b) => b.top + b.height / 2), boxes.map((b) => b.right)];
+        }"""
+    )
+    assert len(middles) > 8 and max(middles) - min(middles) <= 1 and max(ends) <= width
+
+
+def test_the_card_goes_when_the_picture_moves_away(page, tmp_path):
+    show(page, tmp_path, graphs.transformer(60))
+    page.mouse.move(*place(page, "/mask/Mul"))
+    page.locator(".wbg-card").wait_for()
+    page.locator("canvas.graph").press("+")
+    page.locator(".wbg-card").wait_for(state="hidden")
+
+
 def test_an_overlay_of_words_has_a_key_and_steps(page, tmp_path):
     words = {"/layers.0/attn/Softmax": "second", "/mask/Mul": "first"}
     show(page, tmp_path, graphs.transformer(60), overlay=words)

@@ -106,3 +106,10 @@ def test_an_edit_keeps_the_modules(tmp_path):
     again = view.columns(model.rename_node("n40", "forty"), earlier=made)
     assert again.header["scopes"] == made.header["scopes"]
     assert np.array_equal(again.arrays["node.scope"], made.arrays["node.scope"])
+
+
+def test_a_module_that_is_stated_is_not_taken_for_a_block():
+    model = unnamed(graphs.transformer(500)).set_scope(["n100"], "mine")
+    made = view.columns(wb.load(model.to_proto()))
+    scope = made.arrays["node.scope"][made.header["nodes"].index("n100")]
+    assert made.header["scopes"][scope] == [0, "mine"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+
 import graphs
 import numpy as np
 import pytest
+from edits import random_edits
 
 import workbench as wb
 from workbench import view
+from workbench.view.splice import splice
 
+COLUMNS = importlib.import_module("workbench.view.columns")  # whose name the function has in the package
 SOFTMAX = "/layers.0/attn/Softmax"
 
 
@@ -112,3 +117,32 @@ def test_an_edit_in_a_body(real_model):
     new = view.columns(changed, earlier=old)
     again = view.patched(old, view.unpack(view.patch(old, new).pack()))
     assert "renamed" in again.header["nodes"] and told(again) == told(new)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("source", ["transformer", "ppocr_det"])
+def test_random_edits_are_spliced_to_the_bytes_of_a_whole_walk(source, seed, request, monkeypatch):
+    made = (
+        graphs.transformer(60) if source == "transformer" else request.getfixturevalue("real_model")(source)
+    )
+    model = wb.load(made)
+    at, spliced = view.columns(model), 0
+
+    def check(model):
+        nonlocal at, spliced
+        with monkeypatch.context() as patched:
+            patched.setattr(COLUMNS, "splice", lambda *_: None)
+            whole = view.columns(model, earlier=at)
+        parts = []
+        with monkeypatch.context() as patched:
+            patched.setattr(COLUMNS, "splice", lambda *given: parts.append(splice(*given)) or parts[0])
+            new = view.columns(model, earlier=at)
+        spliced += any(parts)
+        assert new.pack() == whole.pack()
+        change = view.patch(at, whole)
+        assert change is None or view.patch(at, new).pack() == change.pack()
+        np.testing.assert_array_equal(new.builder.before(at.builder)[0], whole.builder.before(at.builder)[0])
+        at = new
+
+    walked = random_edits.walk(model, 60, seed, check=check)
+    assert walked.accepted.total() >= 20 and spliced >= 20, (walked.accepted, spliced)

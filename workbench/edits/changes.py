@@ -21,21 +21,25 @@ def draft_of(model: Model) -> Draft:
     return draft
 
 
-def changed(old: Model, new: Model) -> tuple[set[ir.Node], dict[ir.Value, Any]] | None:
+Changed = tuple[set[ir.Node], dict[ir.Value, Any], set[Any]]
+
+
+def changed(old: Model, new: Model) -> Changed | None:
     """What edits, undone or done, changed between two models that share a graph; None for any others.
 
     Returns:
-        (nodes with other attributes or inputs, value -> its type in the new model as a TypeProto, None: unknown).
-        Nodes and values that are only in one of them need not be among these.
+        (nodes with other attributes or inputs, value -> its type in the new model as a TypeProto, None: unknown,
+        what has another name or metadata). Nodes and values that are only in one of them need not be among these.
     """
     if old.version is None or new.version is None or old.version.line is not new.version.line:
-        return (set(), {}) if old is new else None
+        return (set(), {}, set()) if old is new else None
     between = set(_chain(old.version)) ^ set(_chain(new.version))
     new.version.graph()
     types = new.version.line.draft.types
     return (
         {node for version in between for node in version.touched},
         {value: types.of(value) for version in between for value in version.retyped},
+        {thing for version in between for thing in version.renamed},
     )
 
 

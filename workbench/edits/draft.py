@@ -31,6 +31,7 @@ class Draft(Names):
         log: the steps since ``start``.
         touched: nodes whose operator, attributes or inputs a step changed; they are checked when the edit ends.
         retyped: values whose type a step changed, with the type before.
+        renamed: things (nodes, values) whose name or metadata a step changed.
         afterwards: called when types have been inferred, for an edit that knows more of them than onnx can infer.
     """
 
@@ -44,6 +45,7 @@ class Draft(Names):
         self.log: list[Step] = []
         self.touched: dict[ir.Node, None] = {}
         self.retyped: dict[ir.Value, onnx.TypeProto | None] = {}
+        self.renamed: dict[Any, None] = {}
         self.types.start()
         self.afterwards: list[Callable[[], None]] = []
 
@@ -81,6 +83,7 @@ class Draft(Names):
 
         old = node.name or ""
         self.do(lambda: step(old, name), lambda: step(name, old))
+        self.renamed[node] = None
 
     def rename_value(self, value: ir.Value, name: str) -> None:
         """Give a tensor another name; an initializer keeps its place."""
@@ -99,9 +102,10 @@ class Draft(Names):
 
         old = value.name or ""
         self.do(lambda: step(old, name), lambda: step(name, old))
+        self.renamed[value] = None
 
     def put(self, mapping: Any, key: str, new: Any) -> None:
-        """Set an entry of metadata, operator sets, or attributes; None removes it."""
+        """Set an entry of operator sets or attributes; None removes it."""
         old = dict(mapping)
 
         def step() -> None:
@@ -115,6 +119,11 @@ class Draft(Names):
             mapping.update(old)
 
         self.do(step, undo)
+
+    def note(self, thing: Any, key: str, new: str | None) -> None:
+        """Set an entry of the metadata of a model, graph, node or value; None removes it."""
+        self.put(thing.metadata_props, key, new)
+        self.renamed[thing] = None
 
     def set_attribute(self, node: ir.Node, name: str, attribute: ir.Attr | None) -> None:
         """Set or remove a node's attribute (not a body)."""

@@ -99,16 +99,17 @@ class Version:
     Attributes:
         parent, edit: where it came from; None for the model that was loaded.
         log: the steps from the parent; none where the edit began a new line.
-        touched, retyped: nodes and values that the edit changed in their attributes, inputs or type.
+        touched, retyped, renamed: what the edit changed in attributes or inputs, in type, in name or metadata.
         number: 0 for the model that was loaded, then counted.
     """
 
-    def __init__(self, tree: Tree, line: Line, parent: Version | None, edit: Edit | None, log: list[Any]):
+    def __init__(self, tree: Tree, line: Line, parent: Version | None, edit: Edit | None, log: Any):
         self.tree, self.line, self.parent, self.edit, self.log = tree, line, parent, edit, log
         self.children: list[Version] = []
         self.number = len(tree.versions)
         self.touched: tuple[ir.Node, ...] = ()
         self.retyped: tuple[ir.Value, ...] = ()
+        self.renamed: tuple[Any, ...] = ()
         self._model: weakref.ref[Model] | None = None
         tree.versions.append(self)
         if parent is not None:
@@ -174,18 +175,17 @@ def _apply(model: Model, edit: Edit) -> Model:
         new = Version(version.tree, line, version, edit, [])
     else:
         version.graph()
-        line, (log, touched, retyped) = version.line, _steps(version.line.draft, edit)
+        line, (log, *changes) = version.line, _steps(version.line.draft, edit)
         new = Version(version.tree, line, version, edit, log)
-        new.touched, new.retyped = touched, retyped
+        new.touched, new.retyped, new.renamed = changes
     line.at = new
     return version.tree.tell(new.model(model))
 
 
-def _steps(draft: Draft, edit: Edit) -> tuple[list[Any], tuple[ir.Node, ...], tuple[ir.Value, ...]]:
+def _steps(draft: Draft, edit: Edit) -> tuple[tuple[Any, ...], ...]:
     """Let an edit take its steps on a draft, and check them; none of them stays when it is refused.
 
-    Returns:
-        (the steps, nodes that they changed, values whose type they changed).
+    Returns: the steps, and what they touched, retyped and renamed (see ``Version``).
     """
     draft.start()
     if edit.typed:
@@ -201,7 +201,7 @@ def _steps(draft: Draft, edit: Edit) -> tuple[list[Any], tuple[ir.Node, ...], tu
     except BaseException:
         draft.back()
         raise
-    done = draft.log, tuple(draft.touched), tuple(draft.retyped)
+    done = tuple(draft.log), tuple(draft.touched), tuple(draft.retyped), tuple(draft.renamed)
     draft.start()
     return done
 

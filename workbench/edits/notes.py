@@ -48,7 +48,7 @@ class SetMetadata(Edit):
             raise EditError(
                 f"cannot set metadata {self.key!r}: Workbench writes it itself; choose another key"
             )
-        draft.put(holder.metadata_props, self.key, self.value)
+        draft.note(holder, self.key, self.value)
 
 
 @dataclass(frozen=True)
@@ -65,4 +65,4 @@ class SetScope(Edit):
 
     def change(self, draft: Draft) -> None:
         for name in self.nodes:
-            draft.put(draft.node(name).metadata_props, SCOPE, self.scope or None)
+            draft.note(draft.node(name), SCOPE, self.scope or None)

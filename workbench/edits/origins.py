@@ -35,7 +35,7 @@ def of_value(value: ir.Value) -> str:
 
 def note_node(draft: Draft, node: ir.Node, origins: Iterable[str]) -> None:
     """Write down which nodes a node stands for."""
-    draft.put(node.metadata_props, NODES, json.dumps(list(dict.fromkeys(origins))))
+    draft.note(node, NODES, json.dumps(list(dict.fromkeys(origins))))
 
 
 def rename(draft: Draft, value: ir.Value, name: str) -> None:
@@ -49,7 +49,7 @@ def rename(draft: Draft, value: ir.Value, name: str) -> None:
     noted.pop(old, None)
     if origin != name:
         noted[name] = origin
-    draft.put(holder.metadata_props, TENSORS, json.dumps(noted) if noted else None)
+    draft.note(holder, TENSORS, json.dumps(noted) if noted else None)
 
 
 def carry(before: ir.Model, after: ir.Model) -> None:

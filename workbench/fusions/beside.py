@@ -167,7 +167,7 @@ class Beside:
 
     def cone(self, model: Model) -> Added:
         """The nodes of a later version that a fusion changed, and those that follow; pairs are of the outputs."""
-        touched, _ = changed(self.model, model) or (set(), {})
+        touched, *_ = changed(self.model, model) or (set(),)
         draft = draft_of(model)
         self.count += 1
         added, start, kept = Added(), f"{self.prefix}{self.count}/", dict(self._names)

@@ -133,7 +133,7 @@ def take_name(draft: Draft, made: ir.Value, name: str, origin: str) -> None:
     noted.pop(old, None)
     if origin != made.name:
         noted[made.name] = origin
-    draft.put(maker.metadata_props, origins.TENSORS, json.dumps(noted) if noted else None)
+    draft.note(maker, origins.TENSORS, json.dumps(noted) if noted else None)
 
 
 def stamp(draft: Draft, rule: str, old: Sequence[ir.Node], new: Sequence[ir.Node]) -> None:
@@ -141,7 +141,7 @@ def stamp(draft: Draft, rule: str, old: Sequence[ir.Node], new: Sequence[ir.Node
     sources = [origin for item in old for origin in origins.of_node(item)]
     for item in new:
         origins.note_node(draft, item, sources)
-        draft.put(item.metadata_props, RULE, rule)
+        draft.note(item, RULE, rule)
 
 
 def swap(draft: Draft, graph: ir.Graph, value: ir.Value, made: ir.Value) -> None:

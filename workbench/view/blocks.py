@@ -46,7 +46,7 @@ def blocks(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     for node, readers in reversed(fixed.items()):  # what makes a weight goes with what reads it
         homes = {int(scope[reader]) for reader in readers}
         scope[node] = homes.pop() if len(homes) == 1 else 0
-    arrays["node.scope"] = scope
+    arrays["node.scope"] = np.where(arrays["node.scope"], arrays["node.scope"], scope)  # what is stated stays
 
 
 def _pieces(arrays: dict[str, np.ndarray], main: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import weakref
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,6 @@ INPUT, WEIGHT, ACTIVATION = 0, 1, 2
 """Kinds of tensors: fed to its graph; a constant (initializer or Constant node); made by a node."""
 LONGEST = 160
 """Characters of a node's attributes in the columns; the rest is fetched on demand."""
-
-
 _UNKNOWN = (None, None, None, (0, 0))
 """What is stated of a tensor of which nothing is stated."""
 
@@ -64,26 +64,58 @@ class Builder:
         self._family: object = old._family if old else object()
         self.first = old is None
         self._lent: dict[ir.Node, int] = old._lent if old else {}
-        self._before: tuple[weakref.ref[Builder], np.ndarray] | None = None
+        self._before: tuple[weakref.ref[Builder], np.ndarray, np.ndarray] | None = None
         self.model = model
+        self.ordered = True  # each tensor is made before it is read
+        self.steps: list[ir.Node] = []
+        self.constants: list[int] = []  # places of Constant nodes in the steps
         self.nodes: list[ir.Node] = []
         self.values: list[ir.Value] = []
         self.kinds, self.producers, self.homes = [], [], []  # type: list[int], list[int], list[int]
         self.numbers: dict[ir.Value, int] = {}
-        self._ins, self._outs = [], []  # type: list[int], list[int]
-        self._in_ends, self._out_ends = [0], [0]
-        self._where: list[int] = []
-        self._every = list(_below(model))
-        self.graphs = [self._graph(home, *row[:3]) for home, row in enumerate(self._every)]
+        self.ins, self.outs = [], []  # type: list[int], list[int]
+        self.in_ends, self.out_ends = [0], [0]
+        self.where: list[int] = []
+        self.every: list[Found] = []
+        self.graphs: list[dict[str, Any]] = []
+
+    def walk(self) -> Builder:
+        """Go through all graphs."""
+        self.every = list(_below(self.model))
+        self.graphs = [self._graph(home, *row[:3]) for home, row in enumerate(self.every)]
+        return self
 
     def _graph(self, home: int, scope: str, graph: GraphLike, nodes: list[ir.Node]) -> dict[str, Any]:
         held = graph.initializers if isinstance(graph, ir.Graph) else {}
         for value in held.values():
             self._add(value, home, WEIGHT)
         inputs = [self._add(value, home, INPUT) for value in graph.inputs if value.name not in held]
-        ins, outs, number, index = self._ins, self._outs, self.numbers.get, len(self.nodes)
-        for node in nodes:
+        self.go(home, nodes)
+        return {
+            "scope": scope,
+            "inputs": inputs,
+            "outputs": [self._read(value, home) for value in graph.outputs],
+        }
+
+    def number(self, values: list[ir.Value]) -> None:
+        """Give tensors the next numbers."""
+        self.numbers.update(zip(values, range(len(self.values), len(self.values) + len(values)), strict=True))
+        self.values += values
+        for column in (self.kinds, self.producers, self.homes):
+            column += [0] * len(values)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """How many nodes and tensors were met before a step (of an only graph that is in order)."""
+        made = (value for node in islice(self.steps, step, None) for value in node.outputs)
+        numbers = (self.numbers[value] for value in made if value in self.numbers)
+        return step - bisect_left(self.constants, step), next(numbers, len(self.values))
+
+    def go(self, home: int, nodes: list[ir.Node]) -> None:
+        """Go through nodes that follow one another in a graph."""
+        ins, outs, number, index = self.ins, self.outs, self.numbers.get, len(self.nodes)
+        for place, node in enumerate(nodes, len(self.steps)):
             if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+                self.constants.append(place)
                 for value in node.outputs:
                     self._add(value, home, WEIGHT)
                 continue
@@ -95,17 +127,17 @@ class Builder:
                     ins.append(-1)
                     continue
                 known = number(source)
-                # one met before it is made is moved to its producer when that comes
-                ins.append(self._add(source, home, INPUT) if known is None else known)
-            self._in_ends.append(len(ins))
-            self._out_ends.append(len(outs))
+                ins.append(self._read(source, home) if known is None else known)
+            self.in_ends.append(len(ins))
+            self.out_ends.append(len(outs))
             index += 1
-        self._where += [home] * (index - len(self._where))
-        return {
-            "scope": scope,
-            "inputs": inputs,
-            "outputs": [self._add(value, home, INPUT) for value in graph.outputs],
-        }
+        self.steps += nodes
+        self.where += [home] * (index - len(self.where))
+
+    def _read(self, value: ir.Value, home: int) -> int:
+        """Number of a tensor that is read; one met before it is made moves to its producer when that comes."""
+        self.ordered = self.ordered and value in self.numbers
+        return self._add(value, home, INPUT)
 
     def _add(self, value: ir.Value, home: int, kind: int, producer: int = -1) -> int:
         """Number of a tensor; a tensor of an enclosing graph keeps the number that it has there."""
@@ -128,35 +160,42 @@ class Builder:
         self._lent |= dict(zip(self.nodes, rows.tolist(), strict=True))
 
     def _home(self, node: ir.Node, row: int) -> int:
-        """The module of a node; one that an edit brought is where its input comes from."""
+        """The module of a node; one that an edit brought is where its first input came from."""
         if row or node in self._lent:
             return row or self._lent[node]
         maker = next((value.producer() for value in node.inputs if value is not None), None)
-        found = self._lent.get(maker, 0) if maker is not None else 0
-        if found:
-            self._lent[node] = found
-        return found
+        self._lent[node] = self._lent.get(maker, 0) if maker is not None else 0
+        return self._lent[node]
 
-    def before(self, old: Builder) -> np.ndarray:
-        """Of each node its number in an earlier builder, -1 for none."""
+    def before(self, old: Builder) -> tuple[np.ndarray, np.ndarray]:
+        """Of each node and of each tensor its number in an earlier builder, -1 for none."""
         if self._before is None or self._before[0]() is not old:
             known = {node: index for index, node in enumerate(old.nodes)}
-            self._before = weakref.ref(old), np.array([known.get(node, -1) for node in self.nodes], np.int32)
-        return self._before[1]
+            nodes = np.array([known.get(node, -1) for node in self.nodes], np.int32)
+            values = np.array([old.numbers.get(value, -1) for value in self.values], np.int32)
+            self._before = weakref.ref(old), nodes, values
+        return self._before[1:]
+
+    def follows(self, old: Builder, nodes: np.ndarray, values: np.ndarray) -> None:
+        """What ``before`` is to give for an earlier builder."""
+        self._before = weakref.ref(old), nodes, values
 
     def goes_on(self, later: Builder) -> bool:
         """Whether a later one has taken over the tables and rows of this one."""
         return self._family is later._family
 
-    def header(self) -> dict[str, Any]:
-        """The part of the columns that JSON holds."""
-        names = [node.name or "" for node in self.nodes]
+    def names(self) -> tuple[list[str], list[str]]:
+        """Of the nodes and of the tensors."""
+        return [node.name or "" for node in self.nodes], [value.name or "" for value in self.values]
+
+    def header(self, nodes: list[str], tensors: list[str]) -> dict[str, Any]:
+        """The part of the columns that JSON holds, with the names of all nodes and tensors."""
         self._own()
         made = {"made": list(self.made.rows)} if len(self.made.rows) > 1 else {}
         return made | {
             "name": self.model.name,
-            "nodes": names,
-            "tensors": [value.name or "" for value in self.values],
+            "nodes": nodes,
+            "tensors": tensors,
             "ops": [op.split("\0") for op in self.ops.rows],
             "attributes": list(self.attributes.rows),
             "shapes": list(self.dims.rows),
@@ -165,27 +204,26 @@ class Builder:
             "graphs": self.graphs,
         }
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The part of the columns that is numbers."""
-        rows = np.array([self._row(node) for node in self.nodes], np.int32).reshape(-1, 4)
-        facts = np.array([self._fact(value) for value in self.values], np.int32).reshape(-1, 2)
+    def arrays(self, node: int = 0, value: int = 0) -> dict[str, np.ndarray]:
+        """The part of the columns that is numbers, of the nodes and tensors from some on."""
+        nodes = self.nodes[node:]
+        rows = np.array([self._row(item) for item in nodes], np.int32).reshape(-1, 4)
+        facts = self.facts(self.values[value:])
         if self._lent:
-            rows[:, 1] = [
-                self._home(node, row) for node, row in zip(self.nodes, rows[:, 1].tolist(), strict=True)
-            ]
+            rows[:, 1] = [self._home(item, row) for item, row in zip(nodes, rows[:, 1].tolist(), strict=True)]
         made = {"node.made": rows[:, 3]} if len(self.made.rows) > 1 else {}
         return made | {
             "node.op": rows[:, 0],
-            "node.graph": np.array(self._where, np.int32),
+            "node.graph": np.array(self.where[node:], np.int32),
             "node.scope": rows[:, 1],
             "node.attributes": rows[:, 2],
-            "node.in.start": np.array(self._in_ends, np.int32),
-            "node.in": np.array(self._ins, np.int32),
-            "node.out.start": np.array(self._out_ends, np.int32),
-            "node.out": np.array(self._outs, np.int32),
-            "tensor.kind": np.array(self.kinds, np.uint8),
-            "tensor.producer": np.array(self.producers, np.int32),
-            "tensor.graph": np.array(self.homes, np.int32),
+            "node.in.start": np.array(self.in_ends, np.int32),
+            "node.in": np.array(self.ins, np.int32),
+            "node.out.start": np.array(self.out_ends, np.int32),
+            "node.out": np.array(self.outs, np.int32),
+            "tensor.kind": np.array(self.kinds[value:], np.uint8),
+            "tensor.producer": np.array(self.producers[value:], np.int32),
+            "tensor.graph": np.array(self.homes[value:], np.int32),
             "tensor.dtype": facts[:, 0],
             "tensor.shape": facts[:, 1],
         }
@@ -201,6 +239,10 @@ class Builder:
             row = (op, self._scope(node), self._words(node), self.made(made_by(node)))
             known = self._rows[node] = (seen, row)
         return known[1]
+
+    def facts(self, values: list[ir.Value]) -> np.ndarray:
+        """(dtype, shape) of tensors as the file states them, by number."""
+        return np.array([self._fact(value) for value in values], np.int32).reshape(-1, 2)
 
     def _fact(self, value: ir.Value) -> tuple[int, int]:
         """(dtype, shape) of a tensor as the file states them, by number."""
@@ -222,7 +264,7 @@ class Builder:
     def _own(self) -> None:
         """Note which node has which body."""
         numbers = {node: index for index, node in enumerate(self.nodes)} if len(self.graphs) > 1 else {}
-        for row, (scope, graph, _, owner, label) in zip(self.graphs, self._every, strict=True):
+        for row, (scope, graph, _, owner, label) in zip(self.graphs, self.every, strict=True):
             row["kind"] = "function" if isinstance(graph, ir.Function) else "body" if label else "main"
             row["owner"] = numbers.get(owner, -1) if owner is not None else -1
             row["label"] = label or scope
@@ -254,7 +296,7 @@ class Builder:
         """Number of the text of a node's attributes."""
         if not node.attributes:
             return 0
-        parts = [f"{a.name}={attribute_text(a)}" for a in node.attributes.values() if not _is_graph(a)]
+        parts = [f"{a.name}={attribute_text(a)}" for a in node.attributes.values() if not is_graph(a)]
         return self.attributes(" ".join(parts)[:LONGEST])
 
 
@@ -275,7 +317,7 @@ def _in(scope: str, graph: GraphLike, owner: ir.Node | None, label: str) -> Iter
     yield scope, graph, nodes, owner, label
     for node in nodes:
         for attribute in node.attributes.data.values():
-            if attribute.is_ref() or not _is_graph(attribute):
+            if attribute.is_ref() or not is_graph(attribute):
                 continue
             several = attribute.type == ir.AttributeType.GRAPHS
             for index, inner in enumerate(attribute.value if several else [attribute.value]):
@@ -290,7 +332,7 @@ def shape_text(shape: tuple[int | str | None, ...] | None) -> str:
     return "×".join("?" if dim is None else str(dim) for dim in shape) or "scalar"
 
 
-def _is_graph(attribute: ir.Attr) -> bool:
+def is_graph(attribute: ir.Attr) -> bool:
     return attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 

@@ -30,8 +30,7 @@ def carry(earlier: Columns, made: Columns, nodes: set[ir.Node], types: Mapping[i
     """
     old, new = earlier.builder, made.builder
     assert old is not None and new is not None
-    known = old.numbers.get
-    at = np.array([known(value, -1) for value in new.values], np.int32)
+    at_node, at = new.before(old)
     for name in ("tensor.dtype", "tensor.shape"):
         made.arrays[name] = _taken(earlier.arrays[name], at, made.arrays[name].copy())
     _, assumed = assume.input_shapes(new.model.inputs, {})
@@ -49,7 +48,7 @@ def carry(earlier: Columns, made: Columns, nodes: set[ir.Node], types: Mapping[i
             made.arrays["tensor.shape"][number] = new.dims(shape_text(shape))
     _ports(earlier, made, new, assumed)
     made.header |= {"shapes": list(new.dims.rows), "dtypes": list(new.dtypes.rows)}
-    at = new.before(old)
+    at = at_node
     for name in ("node.macs", "node.bytes"):
         made.arrays[name] = _taken(earlier.arrays[name], at, np.full(len(at), np.nan))
     changed = set(nodes)

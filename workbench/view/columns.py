@@ -26,6 +26,7 @@ from ..model.scopes import within
 from .blocks import blocks
 from .build import Builder, Table, shape_text
 from .carry import carry
+from .splice import splice
 
 VERSION = 1
 
@@ -100,18 +101,24 @@ def columns(model: Model, *, infer: bool = True, earlier: Columns | None = None)
     same = changed(earlier.builder.model, model) if earlier is not None and earlier.builder else None
     if same is None or earlier is None:
         with paused():
-            made = _made(Builder(model))
+            made = _made(Builder(model).walk())
         return inferred(model, made) if infer else made
     with paused():
-        made = _made(Builder(model, earlier.builder))
+        touched, types, renamed = same
+        parts = splice(earlier, model, touched | renamed)
+        if parts is None:
+            made = _made(Builder(model, earlier.builder).walk())
+        else:
+            builder, header, arrays = parts
+            made = Columns({"version": VERSION, "rough": False} | header, arrays, builder)
     if "node.macs" in earlier.arrays:
-        carry(earlier, made, *same)
+        carry(earlier, made, touched, types)
     return made
 
 
 def _made(builder: Builder) -> Columns:
     arrays = builder.arrays()  # which fills the tables of the header
-    header = {"version": VERSION, "rough": False} | builder.header()
+    header = {"version": VERSION, "rough": False} | builder.header(*builder.names())
     if builder.first:
         blocks(header, arrays)
         builder.lend(header["scopes"], arrays["node.scope"])

@@ -86,6 +86,7 @@ def _time(made: Columns, profile: Profile) -> Overlay:
         lost += 0.0 if known else float(ms)
         for index in known:
             values[index] = np.nan_to_num(values[index]) + float(ms) / len(known)
+    values[values == 0] = np.nan  # which is no time to be seen, not the least of them
     note = f"{lost:.3g} ms belong to no node shown" if lost else ""
     return Overlay("time", "ms", values, "log", note)
 

@@ -78,6 +78,6 @@ class Shown:
         """For each node now, its number in earlier columns, -1 for none."""
         new = self.columns
         if old.builder is not None and new.builder is not None and old.builder.goes_on(new.builder):
-            return new.builder.before(old.builder)
+            return new.builder.before(old.builder)[0]
         known = {name: index for index, name in enumerate(old.header["nodes"])}
         return np.array([known.get(name, -1) for name in new.header["nodes"]], np.int32)

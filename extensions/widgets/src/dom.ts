@@ -15,6 +15,17 @@ export function el<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
+/** A picture of lines on 16 × 16, in the colour of the text. */
+export function icon(path: string): SVGElement {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("aria-hidden", "true");
+  svg.classList.add("icon");
+  svg.append(document.createElementNS("http://www.w3.org/2000/svg", "path"));
+  (svg.firstChild as Element).setAttribute("d", path);
+  return svg;
+}
+
 /** At most `most` characters of a text, on one line. */
 export function short(text: string, most = 300): string {
   const line = text.replace(/\s+/g, " ");
@@ -27,6 +38,9 @@ export function count(value: number): string {
     if (Math.abs(value) >= size) return `${(value / size).toPrecision(3)} ${unit}`;
   return String(Number.isInteger(value) ? value : Number(value.toPrecision(3)));
 }
+
+/** `1.21 MB`, `16 B`. */
+export const byteCount = (value: number) => count(value).replace(/\d$/, "$& ") + "B";
 
 export function number(value: number): string {
   const size = Math.abs(value);

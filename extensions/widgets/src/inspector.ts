@@ -1,5 +1,5 @@
 // The panel beside the graph: what is known of the selection. Details come from the kernel, when asked for.
-import { el, count, number, short } from "./dom";
+import { byteCount, count, el, number, short } from "./dom";
 import { type Data, WEIGHT } from "./data";
 import { type Change, DTYPES, type Edits } from "./edits";
 import { type Field, field } from "./fields";
@@ -102,7 +102,7 @@ export class Inspector {
     const [macs, bytes] = [sum(data.macs), sum(data.bytes)];
     const facts = el("dl");
     if (macs !== undefined) facts.append(el("dt", {}, "MACs"), el("dd", {}, count(macs)));
-    if (bytes !== undefined) facts.append(el("dt", {}, "Bytes moved"), el("dd", {}, `${count(bytes)}B`));
+    if (bytes !== undefined) facts.append(el("dt", {}, "Bytes moved"), el("dd", {}, byteCount(bytes)));
     const list = el("dl");
     for (const [op, k] of [...ops].sort((a, b) => b[1] - a[1]).slice(0, 30)) list.append(el("dt", {}, op), el("dd", {}, String(k)));
     const rows = nodes.slice(0, 60).map((n) => this.row(data.opName(n), data.name(n), () => this.acts.go([n])));
@@ -141,7 +141,7 @@ export class Inspector {
     if (where.length && !this.edits.able) fact("Module", short(where.join(" / ")));
     if (graph.scope) fact("In", short(graph.scope));
     if (data.macs) fact("MACs", count(data.macs[n]));
-    if (data.bytes) fact("Bytes moved", Number.isNaN(data.bytes[n]) ? "?" : `${count(data.bytes[n])}B`);
+    if (data.bytes) fact("Bytes moved", Number.isNaN(data.bytes[n]) ? "?" : byteCount(data.bytes[n]));
     const value = this.acts.value?.(n);
     if (value) fact("Overlay", value);
     const doc = el("p", { class: "doc" });

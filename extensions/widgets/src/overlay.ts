@@ -1,7 +1,7 @@
 // Colours of items for an overlay, and its legend.
 import { FAMILIES, familyColor, familyOf, LIST, ramp, type Theme } from "./colors";
 import type { Data } from "./data";
-import { count, el, number } from "./dom";
+import { byteCount, count, el, number } from "./dom";
 import type { OverlayHeader, State } from "./host";
 import { GROUP, NODE, type Scene } from "./scene";
 
@@ -26,12 +26,15 @@ export function coloring(data: Data, scene: Scene, state: State, theme: Theme): 
     if (header.categories) return marked(scene, theme, numbers, header);
     return numeric(scene, theme, numbers, header.title, header.unit, header.scale, header.note);
   }
-  if (state.overlay === "macs" && data.macs) return numeric(scene, theme, data.macs, "MACs", "", "log", "");
-  if (state.overlay === "bytes" && data.bytes) return numeric(scene, theme, data.bytes, "Bytes moved", "B", "log", "");
+  if (state.overlay === "macs" && data.macs) return numeric(scene, theme, amounts(data.macs), "MACs", "", "log", "");
+  if (state.overlay === "bytes" && data.bytes) return numeric(scene, theme, amounts(data.bytes), "Bytes moved", "B", "log", "");
   if (state.overlay === "dtype") return byType(data, scene, theme);
   if (state.overlay === "origin" && data.made) return byOrigin(data, scene, theme);
   return byOperator(data, scene, theme);
 }
+
+/** Amounts, of which 0 is none. */
+const amounts = (numbers: Float64Array) => numbers.map((v) => v || NaN);
 
 function most(list: string[]): string {
   const counts = new Map<string, number>();
@@ -127,7 +130,7 @@ function numeric(
     const v = sum(i);
     return Number.isNaN(v) ? theme.missing : tone(v === Infinity ? 1 : at(v));
   });
-  const show = (v: number) => `${unit === "B" || !unit ? count(v) : number(v)}${unit && unit !== "B" ? ` ${unit}` : unit}`;
+  const show = (v: number) => (unit === "B" ? byteCount(v) : unit ? `${number(v)} ${unit}` : count(v));
   return {
     color: (i) => colors[i], words: (n) => (Number.isNaN(numbers[n]) ? "" : show(numbers[n])),
     targets: () => [...numbers.keys()].filter((n) => !Number.isNaN(numbers[n])).sort((a, b) => numbers[b] - numbers[a] || a - b),

@@ -148,6 +148,7 @@ export class Pointer {
       return;
     }
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    event.stopPropagation(); // a plain key means nothing to JupyterLab here, also one that means nothing to the view
     const { view } = this;
     const chosen = view.selection;
     const one = chosen.length ? chosen[0] : -1;
@@ -178,7 +179,6 @@ export class Pointer {
     } else if (keys[event.key]) keys[event.key]();
     else return;
     event.preventDefault();
-    event.stopPropagation();
   }
 
   /** The node in the middle of the view. */

@@ -1,7 +1,7 @@
 // The graph view: toolbar, canvas, map, legend, panel; mouse, keyboard, screen reader.
 import { DARK, LIGHT, type Theme } from "./colors";
 import { Data, unpack } from "./data";
-import { count, el, short } from "./dom";
+import { count, el, icon, short } from "./dom";
 import type { Host, State } from "./host";
 import { Edits } from "./edits";
 import { help } from "./help";
@@ -25,6 +25,14 @@ here.catch(() => {}); // told where it is used
 const placeHere = async (levels: Scene["levels"]): Promise<Placed> => (await here)(levels);
 const REST = 700; // ms without a change after which the picture is at rest
 const AT_ONCE = 12000; // items up to which the page itself is quicker than a worker: it is there, and nothing is copied
+
+const ICONS = {
+  undo: "M6 3 3 6l3 3M3 6h6a4 4 0 0 1 0 8H6", redo: "M10 3l3 3-3 3M13 6H7a4 4 0 0 0 0 8h3", history: "M8 5v3.5l2.5 1.5M14 8A6 6 0 1 1 8 2a6 6 0 0 1 6 6",
+  noise: "M1.5 8C4 3.5 12 3.5 14.5 8 12 12.5 4 12.5 1.5 8M6 8a2 2 0 1 0 4 0 2 2 0 1 0-4 0M3 14 13 2", columns: "M2.5 3h3v10h-3zM6.5 3h3v10h-3zM10.5 3h3v10h-3z",
+  collapse: "M4 1.5 8 5l4-3.5M4 14.5 8 11l4 3.5M2 8h12", expand: "M4 5l4-3.5L12 5M4 11l4 3.5 4-3.5M2 8h12", up: "M4 10l4-4 4 4", down: "M4 6l4 4 4-4",
+  less: "M3 8h10", more: "M3 8h10M8 3v10", fit: "M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4", help: "M5.5 6a2.5 2.5 0 1 1 3.6 2.2Q8 8.8 8 10M8 12.4v.6",
+};
+const tool = (title: string, path: string, act: () => void) => el("button", { class: "tool", title, "aria-label": title, click: act }, icon(path));
 
 export class View {
   readonly root: HTMLElement;
@@ -56,20 +64,20 @@ export class View {
   readonly stage = el("div", { class: "wbg-stage" });
   readonly card = el("div", { class: "wbg-card", hidden: true });
   private title = el("span", { class: "wbg-title" });
-  private search = el("input", { type: "search", placeholder: "Search  ( / )", title: "Names, operators, tensors, attributes, shapes, data types", "aria-label": "Search the graph", spellcheck: "false" });
+  private search = el("input", { type: "search", placeholder: "Search", title: "Names, operators, tensors, attributes, shapes, data types (/)", "aria-label": "Search the graph", spellcheck: "false" });
   private counter = el("span", { class: "wbg-count", "aria-live": "polite" });
   private steps = el("div", { class: "wbg-steps", hidden: true });
   private overlays = el("select", { "aria-label": "Colour by", title: "Colour by" });
   private worst = el("button", { title: "Step through what the colours mark, the highest value first (W)" }, "Worst");
-  private noiseButton = el("button", { title: "Hide Identity and arithmetic on shapes (H)", "aria-pressed": "false" }, "Hide noise");
-  private fold = el("button", { title: "Collapse all modules" }, "Collapse");
-  private columns = el("button", { title: "Go on in columns where the graph is tall, or all in one (L)", "aria-pressed": "true" }, "Columns");
-  private unfold = el("button", { title: "Expand all modules" }, "Expand");
+  private noiseButton = tool("Hide noise: Identity and arithmetic on shapes (H)", ICONS.noise, () => this.toggleNoise());
+  private fold = tool("Collapse all modules", ICONS.collapse, () => this.collapseAll());
+  private columns = tool("Columns where the graph is tall, or all in one (L)", ICONS.columns, () => this.toggleColumns());
+  private unfold = tool("Expand all modules", ICONS.expand, () => this.expandAll());
   private legend = el("div", { class: "wbg-legend" });
   private panel = el("aside", { class: "wbg-panel", hidden: true, "aria-label": "Inspector" });
-  private undoing = el("button", { title: "Undo (Ctrl+Z)", "aria-label": "Undo", click: this.edits.undo }, "↶");
-  private redoing = el("button", { title: "Redo (Ctrl+Shift+Z)", "aria-label": "Redo", click: this.edits.redo }, "↷");
-  private pastButton = el("button", { title: "History (Y)", click: () => this.edits.toggleHistory() }, "History");
+  private undoing = tool("Undo (Ctrl+Z)", ICONS.undo, this.edits.undo);
+  private redoing = tool("Redo (Ctrl+Shift+Z)", ICONS.redo, this.edits.redo);
+  private pastButton = tool("History (Y)", ICONS.history, () => this.edits.toggleHistory());
   private note = el("div", { class: "wbg-note", role: "alert", hidden: true });
   private banner = el("div", { class: "wbg-banner", role: "alert", hidden: true });
   private over = el("div", { class: "wbg-over", role: "status" }, "Loading …");
@@ -95,7 +103,6 @@ export class View {
   private mini: HTMLCanvasElement;
 
   private toolbar() {
-    const button = (text: string, title: string, act: () => void) => el("button", { title, "aria-label": title, click: act }, text);
     this.search.addEventListener("input", () => this.find());
     this.search.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.step(event.shiftKey ? -1 : 1);
@@ -108,17 +115,14 @@ export class View {
     });
     this.overlays.addEventListener("change", () => this.recolor({ overlay: this.overlays.value }));
     this.worst.addEventListener("click", () => this.toWorst());
-    this.noiseButton.addEventListener("click", () => this.toggleNoise());
-    this.columns.addEventListener("click", () => this.toggleColumns());
-    this.fold.addEventListener("click", () => this.collapseAll());
-    this.unfold.addEventListener("click", () => this.expandAll());
-    this.steps.append(this.counter, button("↑", "Previous result (Shift+Enter)", () => this.step(-1)), button("↓", "Next result (Enter)", () => this.step(1)));
+    this.columns.setAttribute("aria-pressed", "true");
+    this.steps.append(this.counter, tool("Previous result (Shift+Enter)", ICONS.up, () => this.step(-1)), tool("Next result (Enter)", ICONS.down, () => this.step(1)));
     return el("div", { class: "wbg-bar", role: "toolbar", "aria-label": "Graph" },
       this.title,
       el("div", { class: "wbg-search", role: "search" }, this.search, this.steps),
       el("span", { class: "gap" }), this.undoing, this.redoing, this.pastButton, this.overlays, this.worst, this.noiseButton, this.columns, this.fold, this.unfold,
-      el("span", { class: "gap" }), button("−", "Zoom out (−)", () => this.zoom(1 / 1.4)), button("+", "Zoom in (+)", () => this.zoom(1.4)),
-      button("Fit", "Show everything (0)", () => this.fit()), button("?", "Keyboard (?)", () => this.help()));
+      el("span", { class: "rule" }), tool("Zoom out (−)", ICONS.less, () => this.zoom(1 / 1.4)), tool("Zoom in (+)", ICONS.more, () => this.zoom(1.4)),
+      tool("Fit: show everything (0)", ICONS.fit, () => this.fit()), tool("Help: keyboard and mouse (?)", ICONS.help, () => this.help()));
   }
 
   private async start() {
@@ -387,6 +391,7 @@ export class View {
   }
 
   aim(camera: Camera, now = false) {
+    this.card.hidden = true; // what it tells of moves away
     const least = Math.min(0.02, this.whole().k * 0.6);
     const next = { ...camera, k: Math.max(least, Math.min(4, camera.k)) };
     if (now || matchMedia("(prefers-reduced-motion: reduce)").matches) {

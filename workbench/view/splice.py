@@ -1,0 +1,146 @@
+"""An edited model's columns out of those before: only the nodes from the first to the last touched one are walked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..model import Model
+from .build import INPUT, WEIGHT, Builder, is_graph
+
+if TYPE_CHECKING:
+    from .columns import Columns
+
+Parts = tuple[Builder, dict[str, Any], dict[str, np.ndarray]]
+"""Builder, header and arrays of columns."""
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What is replaced of a list: from ``start`` up to ``was``, by what ends at ``now``."""
+
+    start: int
+    was: int
+    now: int
+
+    def join(self, old: Any, new: Any) -> np.ndarray:
+        return np.concatenate([old[: self.start], new, old[self.was :]]).astype(np.int32)
+
+
+def splice(earlier: Columns, model: Model, touched: set[Any]) -> Parts | None:
+    """What a walk through all of a later version of a model would give.
+
+    Args:
+        earlier: columns with inferred shapes and costs.
+        model: the later version.
+        touched: nodes and values that differ in anything but their type.
+
+    Returns:
+        None where all has to be walked: several graphs, tensors that are read before they are made, nothing inferred
+        yet (then what the file declares counts). Tensors of ``earlier`` keep their dtypes and shapes.
+    """
+    old, graph = earlier.builder, model.ir.graph
+    if old is None or not old.ordered or len(old.graphs) > 1 or model.ir.functions:
+        return None
+    steps = list(graph)
+    makers = {value.producer() for value in touched if isinstance(value, ir.Value)}
+    part = _between(old.steps, steps, touched | makers)
+    middle = steps[part.start : part.now]
+    if "node.macs" not in earlier.arrays or any(
+        is_graph(attribute) for node in middle for attribute in node.attributes.values()
+    ):
+        return None
+    weights = graph.initializers
+    inputs = [value for value in graph.inputs if value.name not in weights]
+    head = [*weights.values(), *inputs]
+    (n0, v0), (n1, v1), (_, first) = (old.place(step) for step in (part.start, part.was, 0))
+    new = Builder(model, old)
+    new.every = [("", graph, steps, None, "")]
+    new.steps, new.nodes = steps[: part.start], old.nodes[:n0]
+    new.constants = [place for place in old.constants if place < part.start]
+    new.number(head + old.values[first:v0])
+    values = len(new.values)
+    new.go(0, middle)
+    walked = new.arrays(n0, values)
+    nodes, tensors = _Cut(n0, n1, len(new.nodes)), _Cut(values, v1, len(new.values))
+    new.steps, new.nodes = steps, new.nodes + old.nodes[n1:]
+    new.constants += [place + part.now - part.was for place in old.constants if place >= part.was]
+    new.number(old.values[v1:])
+    if not new.ordered or len(new.numbers) < len(new.values) or not new.numbers.keys() >= {*graph.outputs}:
+        return None
+    within = {node: place for place, node in enumerate(old.nodes[n0:n1], n0)}
+    before = [
+        [old.numbers.get(value, -1) for value in some] for some in (head, new.values[values : tensors.now])
+    ]
+    new.follows(
+        old,
+        nodes.join(np.arange(len(old.nodes)), [within.get(node, -1) for node in new.nodes[n0 : nodes.now]]),
+        np.concatenate([before[0], np.arange(first, v0), before[1], np.arange(v1, len(old.values))]).astype(
+            np.int32
+        ),
+    )
+    names = earlier.header["nodes"], earlier.header["tensors"]
+    new.graphs = [{"scope": "", "inputs": [new.numbers[value] for value in inputs],
+                   "outputs": [new.numbers[value] for value in graph.outputs]}]  # fmt: skip
+    header = new.header(
+        [*names[0][:n0], *(node.name or "" for node in new.nodes[n0 : nodes.now]), *names[0][n1:]],
+        [*(value.name or "" for value in head), *names[1][first:v0],
+         *(value.name or "" for value in new.values[values : tensors.now]), *names[1][v1:]],
+    )  # fmt: skip
+    kinds = [WEIGHT] * len(weights) + [INPUT] * len(inputs)
+    arrays = _arrays(earlier, new, walked, nodes, tensors, kinds)
+    return (new, header, arrays) if arrays is not None else None
+
+
+def _between(was: list[ir.Node], now: list[ir.Node], touched: set[Any]) -> _Cut:
+    """The nodes from the first to the last that is new, gone, moved or touched."""
+    least = min(len(was), len(now))
+    pairs = enumerate(zip(was, now, strict=False))
+    start = next((place for place, (a, b) in pairs if a is not b or a in touched), least)
+    pairs = enumerate(zip(reversed(was), reversed(now), strict=False))
+    end = next((place for place, (a, b) in pairs if a is not b or a in touched), least)
+    end = min(end, least - start)
+    return _Cut(start, len(was) - end, len(now) - end)
+
+
+def _arrays(
+    earlier: Columns,
+    new: Builder,
+    walked: dict[str, np.ndarray],
+    nodes: _Cut,
+    tensors: _Cut,
+    kinds: list[int],
+) -> dict[str, np.ndarray] | None:
+    """All arrays, from those of what was walked; None where what is gone is still read."""
+    old = earlier.builder
+    assert old is not None
+    at, now = new.before(old)[1], np.full(len(old.values) + 1, -1, np.int32)
+    now[at[at >= 0]] = np.flatnonzero(at >= 0)  # the last: -1 stays -1
+    arrays = {}
+    for name, part in walked.items():
+        was = earlier.arrays.get(name, np.zeros(len(old.nodes), part.dtype))
+        if name.startswith("tensor"):
+            arrays[name] = was[at]
+            arrays[name][tensors.start : tensors.now] = part
+        elif name.endswith("start"):
+            lengths = nodes.join(np.diff(was), np.diff(part))
+            arrays[name] = np.cumsum([0, *lengths], dtype=np.int32)
+        elif name in ("node.in", "node.out"):
+            ends = earlier.arrays[f"{name}.start"]
+            cut = _Cut(ends[nodes.start], ends[nodes.was], 0)
+            kept = cut.join(was, part[:0])
+            if (now[kept[kept >= 0]] < 0).any():
+                return None
+            arrays[name] = cut.join(now[was], part)
+        else:
+            arrays[name] = nodes.join(was, part)
+    head, producer = len(kinds), arrays["tensor.producer"]
+    producer[tensors.now :][producer[tensors.now :] >= 0] += nodes.now - nodes.was
+    producer[:head], arrays["tensor.graph"][:head], arrays["tensor.kind"][:head] = -1, 0, kinds
+    added = np.flatnonzero(at[:head] < 0)
+    facts = new.facts([new.values[index] for index in added])
+    arrays["tensor.dtype"][added], arrays["tensor.shape"][added] = facts[:, 0], facts[:, 1]
+    return arrays

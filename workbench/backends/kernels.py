@@ -88,8 +88,8 @@ class CompileReport:
         return (
             f"{self.plugin.signature}: kernel {self.plugin.kernel} compiled {len(self.kernels)} times "
             f"(NVRTC {self.version}), "
-            f"{f'{spills} bytes of spills' if spills else 'no spills'}, occupancy {least:.0%} or "
-            f"more\n{self.table.to_string()}"
+            f"{f'{spills} bytes of spills' if spills else 'no spills'}, "
+            f"occupancy {least:.0%}{' or more' if least < 1 else ''}\n{self.table.to_string()}"
         )
 
     __repr__ = __str__

@@ -1,7 +1,7 @@
 """Figures of comparisons, profiles and engines: pure functions from their tables to plotly figures.
 
-Every function takes ``theme="light"`` or ``"dark"`` (the page that the figure is for: its own background is
-transparent). Where there is nothing to draw, the figure says so.
+Every function takes ``theme="light"`` or ``"dark"``. A figure brings its page, so that it can be read in a notebook of
+the other theme too. Where there is nothing to draw, the figure says so.
 """
 
 from __future__ import annotations

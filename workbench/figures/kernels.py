@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .profiled import _roof
-from .style import Style, hover, label
+from .style import Style, engineering, hover, label
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,10 +31,12 @@ def kernel_roofline(bench: Any, *, theme: str = "light") -> go.Figure:
     figure = drawn.figure(
         f"Kernels on {label(name, 40)}",
         height=520,
-        note="a copy and matrix products measured on the same GPU",
+        note=f"measured beside them: a copy {engineering(bandwidth * 1e9, 'B/s')}; matrix products in "
+        + ", ".join(f"{kind} {engineering(rate, 'FLOP/s')}" for kind, rate in flops.items()),
+        legend=False,
     )
     x = [row["intensity"] for row in rows]
-    ends = (10.0 ** math.floor(math.log10(min(x) / 2)), 10.0 ** math.ceil(math.log10(max(x) * 30)))
+    ends = (10.0 ** math.floor(math.log10(min(x) / 2)), 10.0 ** math.ceil(math.log10(max(x) * 3)))
     tops = sorted(((rate / 1e9, kind) for kind, rate in flops.items()), reverse=True)
     _roof(figure, drawn, bandwidth, tops, ends)
     plugins = list(dict.fromkeys(row["plugin"] for row in rows))
@@ -46,7 +48,7 @@ def kernel_roofline(bench: Any, *, theme: str = "light") -> go.Figure:
                 x=[row["intensity"] for row in mine],
                 y=[row["gflops"] for row in mine],
                 mode="markers",
-                name=what,
+                showlegend=False,
                 hoverinfo="text",
                 marker={
                     "symbol": mark, "size": 9, "opacity": 0.8,
@@ -54,14 +56,27 @@ def kernel_roofline(bench: Any, *, theme: str = "light") -> go.Figure:
                 },
                 hovertext=[_hover(row) for row in mine],
             )  # fmt: skip
+            _entry(figure, what, mark, drawn.dim)
+    for plugin, colour in colours.items():
+        _entry(figure, label(plugin, 24), "circle", colour)
+    if len(plugins) > len(colours):
+        _entry(figure, "others", "circle", drawn.other)
     y = [row["gflops"] for row in rows]
     bottom = 10.0 ** math.floor(math.log10(min(y) / 1.5))
-    top = 10.0 ** math.ceil(math.log10(max(*y, *(peak for peak, _ in tops)) * 1.5))
+    top = 10.0 ** math.ceil(math.log10(max(*y, min(tops[0][0], bandwidth * ends[1])) * 1.5))
     figure.update_layout(
         xaxis=drawn.decades("arithmetic intensity (FLOP per byte)", *ends),
         yaxis=drawn.decades("10⁹ operations per second", bottom, top),
+        legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"},
     )
     return figure
+
+
+def _entry(figure: go.Figure, name: str, mark: str, colour: str) -> None:
+    """A line of the legend: what a mark or a colour stands for."""
+    figure.add_scatter(
+        x=[None], y=[None], mode="markers", name=name, marker={"symbol": mark, "size": 9, "color": colour}
+    )
 
 
 def _read(bench: Any) -> tuple[list[dict[str, Any]], str, float, Mapping[str, float]]:

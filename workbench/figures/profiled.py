@@ -275,6 +275,8 @@ def _roof(
             hoverinfo="skip",
             line={"color": drawn.dim, "width": 2, "dash": "solid" if index == 0 else "dot"},
         )
+        if peak > bandwidth * high:
+            continue  # memory is the limit all over the picture
         figure.add_annotation(
             x=math.log10(high),
             y=math.log10(peak),

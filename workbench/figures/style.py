@@ -26,9 +26,11 @@ _OKABE_ITO = {
 BLUE, ORANGE, GREEN, PURPLE, RED, SKY = range(6)
 _ON_DARK, _ON_LIGHT = "#ffffff", "#101418"
 _INK = {
-    "light": {"text": "#1f2328", "dim": "#59636e", "grid": "#e4e8ec", "line": "#adb5bd", "box": "#ffffff"},
-    "dark": {"text": "#e6edf3", "dim": "#9aa4af", "grid": "#2b323b", "line": "#56606b", "box": "#1c232c"},
-}
+    "light": {"text": "#1f2328", "dim": "#59636e", "grid": "#e4e8ec", "line": "#adb5bd", "box": "#ffffff",
+              "page": "#ffffff"},
+    "dark": {"text": "#e6edf3", "dim": "#9aa4af", "grid": "#2b323b", "line": "#56606b", "box": "#1c232c",
+             "page": "#0d1117"},
+}  # fmt: skip
 OTHER = {"light": "#9aa1a9", "dark": "#7d8690"}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -42,7 +44,7 @@ class Style:
         self.theme = theme
         self.palette = _OKABE_ITO[theme]
         self.other = OTHER[theme]
-        self.text, self.dim, self.grid, self.line, self.box = _INK[theme].values()
+        self.text, self.dim, self.grid, self.line, self.box, self.page = _INK[theme].values()
 
     def colours(self, names: Iterable[str]) -> dict[str, str]:
         """Colours for the first six names; `other` is for the rest."""
@@ -79,7 +81,7 @@ class Style:
                 },  # Plotly centres a title of several lines on its first
                 "font": {"size": 16},
             },
-            paper_bgcolor="rgba(0,0,0,0)",
+            paper_bgcolor=self.page,
             plot_bgcolor="rgba(0,0,0,0)",
             margin={"l": 64, "r": 24, "t": 40 + 20 * bool(lines) + more + 32 * legend, "b": 48},
             hoverlabel={

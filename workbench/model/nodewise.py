@@ -7,7 +7,9 @@ and of what computes the values that it reads (``Term``), so that the answer is 
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +21,8 @@ import onnx_ir as ir
 
 from . import proto as protos
 from .facts import SMALL, Fact, Term, absent, may_be_shape, of_tensor, of_type, renumbered, values_of
-from .walk import find_schema
+from .scopes import nested
+from .walk import MAX_VISITS, find_schema
 
 _FLOATS = {"Resize": (1, 2), "Upsample": (1,), "Range": (0, 1, 2)}
 """Operators whose output shape depends on values of floats -> the inputs that hold these."""
@@ -69,10 +72,38 @@ def _world(ir_version: int, opsets: tuple[tuple[str, int], ...], functions: byte
 
 
 def world_of(model: ir.Model) -> World:
-    """The world of a model's main graph."""
+    """The world of a model's main graph; of functions that unfold without bound nothing is known."""
     shell = onnx.ModelProto()
-    shell.functions.extend(ir.serde.serialize_function(f) for f in model.functions.values())
+    sizes = _unfolded(model.functions)
+    shell.functions.extend(
+        ir.serde.serialize_function(f) for key, f in model.functions.items() if sizes[key] <= MAX_VISITS
+    )
     return _world(model.ir_version or 0, tuple(model.opset_imports.items()), shell.SerializeToString())
+
+
+def _unfolded(functions: Mapping[ir.OperatorIdentifier, ir.Function]) -> dict[ir.OperatorIdentifier, float]:
+    """The nodes of each function with those of what it calls; infinite for one that calls itself."""
+    calls = {
+        key: Counter(
+            (node.domain, node.op_type, node.overload)
+            for outer in function
+            for node in (outer, *nested(outer))
+        )
+        for key, function in functions.items()
+    }
+    sizes: dict[ir.OperatorIdentifier, float] = {}
+    waiting = list(functions)
+    open_: set[ir.OperatorIdentifier] = set()
+    while waiting:
+        key = waiting[-1]
+        missing = [other for other in calls[key] if other in calls and other not in sizes]
+        if missing and key not in open_:
+            open_.add(key)
+            waiting.extend(missing)
+            continue
+        waiting.pop()
+        sizes[key] = sum(n * (1 + sizes.get(o, math.inf if o in calls else 0)) for o, n in calls[key].items())
+    return sizes
 
 
 class Signature:

@@ -559,7 +559,7 @@ def test_without_local_error_there_are_no_local_columns():
 
 def test_a_candidate_that_cannot_be_loaded_is_named():
     broken = mlp()
-    broken.graph.node[1].op_type = "NoSuchOperator"
+    broken.graph.node[1].op_type = "And"
     with pytest.raises(
         BackendFailed, match=r"^onnxruntime could not load 'small \[first … softmax\]': .*"
     ) as caught:

@@ -31,8 +31,8 @@ def kernel_roofline(bench: Any, *, theme: str = "light") -> go.Figure:
     figure = drawn.figure(
         f"Kernels on {label(name, 40)}",
         height=520,
-        note=f"measured beside them: a copy {engineering(bandwidth * 1e9, 'B/s')}; matrix products in "
-        + ", ".join(f"{kind} {engineering(rate, 'FLOP/s')}" for kind, rate in flops.items()),
+        note=f"measured beside them: a copy {engineering(bandwidth * 1e9, 'B/s')}"
+        + "".join(f"; {kind} products {engineering(rate, 'FLOP/s')}" for kind, rate in flops.items()),
         legend=False,
     )
     x = [row["intensity"] for row in rows]
@@ -63,7 +63,8 @@ def kernel_roofline(bench: Any, *, theme: str = "light") -> go.Figure:
         _entry(figure, "others", "circle", drawn.other)
     y = [row["gflops"] for row in rows]
     bottom = 10.0 ** math.floor(math.log10(min(y) / 1.5))
-    top = 10.0 ** math.ceil(math.log10(max(*y, min(tops[0][0], bandwidth * ends[1])) * 1.5))
+    roof = min([bandwidth * ends[1], *(rate for rate, _ in tops[:1])])
+    top = 10.0 ** math.ceil(math.log10(max(*y, roof) * 1.5))
     figure.update_layout(
         xaxis=drawn.decades("arithmetic intensity (FLOP per byte)", *ends),
         yaxis=drawn.decades("10⁹ operations per second", bottom, top),

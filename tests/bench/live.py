@@ -22,7 +22,7 @@ ACT = """async ([what, node]) => {
   const v = document.querySelector('.wbg').view, note = v.root.querySelector('.wbg-note');
   const at = v.data.head.nodes.indexOf(node); // -1 when it is there again after the undo only
   if (at >= 0) v.select([at], {quiet: true});
-  v.show(v.selection);
+  v.motion.show(v.selection);
   await new Promise((done) => setTimeout(done, 400));
   const {stamp} = v.data.head, started = performance.now();
   const press = (options) => v.canvas.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, ...options}));

@@ -40,13 +40,14 @@ ROOM = ("--disable-dev-shm-usage", "--js-flags=--max-old-space-size=12000")
 WIDGETS = ROOT / "extensions" / "widgets"
 VIEW = "document.querySelector('.wbg').view"
 FRAMES = """async ([where, seconds]) => {
-  const v = document.querySelector('.wbg').view, frames = [], {x, y, k} = v.whole();
+  const v = document.querySelector('.wbg').view, frames = [], {x, y, k} = v.motion.whole();
   const near = {x: v.scene.width / 2, y: v.scene.height / 2, k: 0.8}, middle = {...near, k: 0.35};
   const camera = {all: {x, y, k}, near, middle}[where], start = performance.now();
   let last = start;
   for (let i = 0; performance.now() - start < seconds * 1000; i++) {
     const t = Math.sin(i / 20);
-    v.aim({x: camera.x + 100 * t / camera.k, y: camera.y + 300 * t / camera.k, k: camera.k * (1 + 0.25 * t)}, true);
+    const x = camera.x + 100 * t / camera.k, y = camera.y + 300 * t / camera.k;
+    v.motion.aim({x, y, k: camera.k * (1 + 0.25 * t)}, true);
     await new Promise(requestAnimationFrame);
     const now = performance.now();
     frames.push(now - last);

@@ -67,7 +67,7 @@ def until(page, condition: str, *arguments):
 
 def place(page, name: str) -> list[float]:
     """Where a node is on the screen, once the picture stands still."""
-    until(page, "!v.target")
+    until(page, "!v.motion.target")
     return page.evaluate(
         f"""(name) => {{
           const v = {VIEW}, i = v.scene.itemOf[v.data.head.nodes.indexOf(name)];
@@ -315,7 +315,7 @@ def test_a_restarted_kernel_is_told_of_and_running_the_cell_recovers(page):
     banner = page.locator(".wbg-banner").first
     banner.get_by_text("The kernel of this view is gone").wait_for(timeout=8_000)
     page.get_by_role("searchbox", name="Search the graph").first.fill("Sqrt")  # looking goes on
-    until(page, "v.results.length === 4")
+    until(page, "v.search.results.length === 4")
     page.evaluate(f"() => {{ {VIEW}.select([4]); {VIEW}.old = true; }}")
     page.locator("canvas.graph").first.focus()
     page.keyboard.press("Delete")

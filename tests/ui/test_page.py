@@ -30,7 +30,7 @@ def state(page, expression):
 
 
 def settle(page):
-    page.wait_for_function("() => !document.querySelector('.wbg').view.target")
+    page.wait_for_function("() => !document.querySelector('.wbg').view.motion.target")
 
 
 def place(page, node):
@@ -90,11 +90,11 @@ def test_search_steps_through_results(small):
     assert small.locator(".wbg-panel h3").text_content() == "Softmax"
     for query, found in [("perm=[0,2,3,1]", 2), ("8x16", 1), ("int64", 1), ("layers.0 matmul", 1)]:
         box.fill(query)
-        assert state(small, "v.results.length") >= found, query
+        assert state(small, "v.search.results.length") >= found, query
     box.fill("nothing like this")
     assert small.locator(".wbg-count").text_content() == "none"
     box.press("Escape")
-    assert state(small, "v.results.length") == 0
+    assert state(small, "v.search.results.length") == 0
 
 
 def test_a_click_selects_a_node_and_the_panel_leads_on(small):
@@ -144,9 +144,9 @@ def test_the_keyboard_alone_is_enough(small):
     assert names(small) == [first.replace("Sqrt", "Div")]
     small.keyboard.press("ArrowUp")
     assert names(small) == [first]
-    before = state(small, "v.goal.k")
+    before = state(small, "v.motion.goal.k")
     small.keyboard.press("-")
-    assert state(small, "v.goal.k") < before
+    assert state(small, "v.motion.goal.k") < before
     small.keyboard.press("0")
     settle(small)
     small.keyboard.press("?")
@@ -172,7 +172,7 @@ def test_modules_collapse_and_expand(small):
     small.wait_for_function("() => document.querySelector('.wbg').view.scene.members.size === 3")
     settle(small)
     small.mouse.dblclick(*place(small, "/layers.0/attn/norm/Sub"))
-    small.wait_for_function("() => !document.querySelector('.wbg').view.collapsed.has('0:2')")
+    small.wait_for_function("() => !document.querySelector('.wbg').view.folds.collapsed.has('0:2')")
     small.get_by_role("button", name="Expand").click()
     small.wait_for_function("() => document.querySelector('.wbg').view.scene.members.size === 0")
 
@@ -180,7 +180,7 @@ def test_modules_collapse_and_expand(small):
 def test_a_tall_graph_goes_on_in_columns(page, tmp_path):
     show(page, tmp_path, graphs.transformer(600, "plain"))
     page.keyboard.press("Tab")
-    scale = "v.whole().k"
+    scale = "v.motion.whole().k"
     wrapped = state(page, scale)
     assert state(page, "Math.max(...v.scene.column)") >= 4
     button = page.get_by_role("button", name="Columns")

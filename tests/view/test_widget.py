@@ -13,6 +13,7 @@ import graphs
 import numpy as np
 import onnx
 import pytest
+from ipywidgets.widgets.widget import _instances
 from onnx import TensorProto
 from onnx import helper as h
 from onnx import numpy_helper as nh
@@ -71,6 +72,20 @@ def test_a_wrong_overlay_is_refused(view):
         wb.errors.NotInModelError, match="cannot hide 'all'; expected some of identity, shape"
     ):
         view.hide(["all"])
+
+
+def test_a_view_that_cannot_be_made_leaves_no_widget_behind(model):
+    def views() -> int:
+        return sum(isinstance(item, wb.GraphView) for item in _instances.values())
+
+    before = views()
+    with pytest.raises(wb.errors.NotInModelError, match="^cannot colour by 'nonsense'; expected one of op, "):
+        wb.GraphView(model, overlay="nonsense")
+    assert views() == before
+    made = wb.GraphView(model)
+    assert views() == before + 1
+    made.close()
+    assert views() == before
 
 
 def test_large_columns_come_in_parts(model, monkeypatch):

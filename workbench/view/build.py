@@ -22,8 +22,6 @@ INPUT, WEIGHT, ACTIVATION = 0, 1, 2
 """Kinds of tensors: fed to its graph; a constant (initializer or Constant node); made by a node."""
 LONGEST = 160
 """Characters of a node's attributes in the columns; the rest is fetched on demand."""
-_UNKNOWN = (None, None, None, (0, 0))
-"""What is stated of a tensor of which nothing is stated."""
 
 
 class Table:
@@ -59,8 +57,9 @@ class Builder:
         self.tree: list[list[Any]] = old.tree if old else [[-1, ""]]
         self.paths: dict[tuple[str, ...], int] = old.paths if old else {(): 0}
         self._named: dict[str, int] = old._named if old else {}
-        self._rows: dict[ir.Node, tuple[Any, ...]] = old._rows if old else {}
-        self._facts: dict[ir.Value, tuple[Any, ...]] = old._facts if old else {}
+        self._numbers: dict[tuple[str, str], int] = old._numbers if old else {}
+        self._stated: dict[tuple[Any, ...], tuple[int, int]] = old._stated if old else {}
+        self._told: dict[ir.Node, tuple[Any, int]] = old._told if old else {}
         self._family: object = old._family if old else object()
         self.first = old is None
         self._lent: dict[ir.Node, int] = old._lent if old else {}
@@ -207,7 +206,7 @@ class Builder:
     def arrays(self, node: int = 0, value: int = 0) -> dict[str, np.ndarray]:
         """The part of the columns that is numbers, of the nodes and tensors from some on."""
         nodes = self.nodes[node:]
-        rows = np.array([self._row(item) for item in nodes], np.int32).reshape(-1, 4)
+        rows = self._rows(nodes)
         facts = self.facts(self.values[value:])
         if self._lent:
             rows[:, 1] = [self._home(item, row) for item, row in zip(nodes, rows[:, 1].tolist(), strict=True)]
@@ -228,38 +227,30 @@ class Builder:
             "tensor.shape": facts[:, 1],
         }
 
-    def _row(self, node: ir.Node) -> tuple[int, int, int, int]:
-        """(operator, module, attributes, what made it) of a node, by number."""
-        held, noted = node.attributes.data, node.metadata_props
-        given = tuple(held.values()) if held else ()
-        seen = (node.name, node.op_type, node.domain, given, tuple(noted.items()) if noted else ())
-        known = self._rows.get(node)
-        if known is None or known[0] != seen:
-            op = self.ops(f"{node.op_type}\0{node.domain}")
-            row = (op, self._scope(node), self._words(node), self.made(made_by(node)))
-            known = self._rows[node] = (seen, row)
-        return known[1]
+    def _rows(self, nodes: list[ir.Node]) -> np.ndarray:
+        """(operator, module, attributes, what made it) of nodes, by number."""
+        rows, numbers = [], self._numbers
+        for node in nodes:
+            kind, noted = (node.op_type, node.domain), node.metadata_props
+            op = numbers.get(kind)
+            if op is None:
+                op = numbers[kind] = self.ops("\0".join(kind))
+            words = self._words(node) if node.attributes.data else 0
+            rows.append((op, self._scope(node), words, self.made(made_by(node)) if noted or node.domain else 0))
+        return np.array(rows, np.int32).reshape(-1, 4)
 
     def facts(self, values: list[ir.Value]) -> np.ndarray:
         """(dtype, shape) of tensors as the file states them, by number."""
-        return np.array([self._fact(value) for value in values], np.int32).reshape(-1, 2)
-
-    def _fact(self, value: ir.Value) -> tuple[int, int]:
-        """(dtype, shape) of a tensor as the file states them, by number."""
-        shape, kind, constant = value.shape, value.type, value.const_value
-        known = self._facts.get(value)
-        if known is None or not (known[0] is shape and known[1] is kind and known[2] is constant):
-            if shape is kind is constant is None and held(value) is None:
-                self._facts[value] = _UNKNOWN
-                return _UNKNOWN[3]
-            dtype, dims = declared(value)
-            known = self._facts[value] = (
-                shape,
-                kind,
-                constant,
-                (self.dtypes(dtype), self.dims(shape_text(dims))),
-            )
-        return known[3]
+        rows, stated = [], self._stated
+        for value in values:
+            source: Any = value if value.shape is not None else held(value) or value
+            key = source.dtype, None if source.shape is None else source.shape.dims
+            row = stated.get(key)
+            if row is None:
+                dtype, dims = declared(value)
+                row = stated[key] = self.dtypes(dtype), self.dims(shape_text(dims))
+            rows.append(row)
+        return np.array(rows, np.int32).reshape(-1, 2)
 
     def _own(self) -> None:
         """Note which node has which body."""
@@ -294,10 +285,11 @@ class Builder:
 
     def _words(self, node: ir.Node) -> int:
         """Number of the text of a node's attributes."""
-        if not node.attributes:
-            return 0
-        parts = [f"{a.name}={attribute_text(a)}" for a in node.attributes.values() if not is_graph(a)]
-        return self.attributes(" ".join(parts)[:LONGEST])
+        given, known = tuple(node.attributes.data.values()), self._told.get(node)
+        if known is None or known[0] != given:
+            parts = [f"{a.name}={attribute_text(a)}" for a in given if not is_graph(a)]
+            known = self._told[node] = given, self.attributes(" ".join(parts)[:LONGEST])
+        return known[1]
 
 
 Found = tuple[str, GraphLike, list[ir.Node], ir.Node | None, str]

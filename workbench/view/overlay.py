@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,11 @@ class Overlay:
             found["categories"] = [list(row) for row in self.categories]
             found["texts"] = {str(index): text for index, text in self.texts.items()}
         return found
+
+    def moved(self, rows: np.ndarray) -> Overlay:
+        """The same for other columns: ``rows`` has for each of their nodes its number in these, -1 for none."""
+        texts = {now: self.texts[was] for now, was in enumerate(rows.tolist()) if was in self.texts}
+        return replace(self, values=np.append(self.values, np.nan)[rows], texts=texts)
 
 
 def overlay(made: Columns, source: Profile | Comparison | Mapping[str, Any], local: bool = False) -> Overlay:

@@ -102,12 +102,17 @@ class GraphView(anywidget.AnyWidget):
         self._drawn: str | None = None
         self._visible: str | None = None
         traits.setdefault("_still", uuid.uuid4().hex)
-        super().__init__(
-            model=load(model), height=f"{height}px" if isinstance(height, int) else height, **traits
-        )
-        self.hide(hide)
-        self.overlay(overlay, local=local)
+        model = load(model)
+        # the browser reads the bundle while the columns are made
+        super().__init__(height=f"{height}px" if isinstance(height, int) else height, **traits)
         self.on_msg(self._receive)
+        try:
+            self.model = model
+            self.hide(hide)
+            self.overlay(overlay, local=local)
+        except BaseException:
+            self.close()
+            raise
 
     # -- what is shown
 
@@ -160,17 +165,7 @@ class GraphView(anywidget.AnyWidget):
             if self._values and patch is None:  # numbers belong to the nodes of another model
                 self._overlay, self._values, self._color = {}, b"", "op"
             elif self._values:
-                self._carry(rows)
-
-    def _carry(self, rows: np.ndarray) -> None:
-        """Give the numbers of the overlay to the nodes as they are now."""
-        numbers = np.append(np.frombuffer(self._values, "<f8"), np.nan)
-        self._values = numbers[rows].astype("<f8").tobytes()
-        texts = self._overlay.get("texts")
-        if texts:
-            now = {str(was): str(index) for index, was in enumerate(rows)}
-            kept = {now[key]: text for key, text in texts.items() if key in now}
-            self._overlay = {**self._overlay, "texts": kept}
+                self._lay(self._laid.moved(rows), self._color)
 
     def _tell(self, patch: view.Columns | None) -> None:
         """Tell the browser what has changed of the columns; None for all of it."""
@@ -231,12 +226,13 @@ class GraphView(anywidget.AnyWidget):
         """What is answered at once."""
         return answer(self, method, params, buffers)
 
-    def _lay(self, made: view.Overlay) -> None:
-        """Colour by an overlay."""
+    def _lay(self, made: view.Overlay, color: str = "values") -> None:
+        """Have the numbers of an overlay, and colour by them or by something else."""
+        self._laid = made
         with self.hold_trait_notifications():
             self._overlay = made.header()
             self._values = made.values.astype("<f8").tobytes()
-            self._color = "values"
+            self._color = color
         self._drawn = self._visible = None
 
     def hide(self, what: bool | Iterable[str] = True) -> GraphView:

@@ -9,6 +9,7 @@ from statistics import median
 
 import numpy as np
 
+from ..model.collection import paused
 from ..view import WEIGHT, Columns
 
 MOST = 160
@@ -44,19 +45,24 @@ def svg(made: Columns, numbers: np.ndarray | None = None, categories: Sequence[S
         numbers: an overlay, one per node; written below a box's name (the largest of its nodes).
         categories: name, colour and sign of what the numbers stand for: a box has the first that a node of it has.
     """
+    with paused():
+        return _svg(made, numbers, categories)
+
+
+def _svg(made: Columns, numbers: np.ndarray | None, categories: Sequence[Sequence[str]]) -> str:
     boxes, labels, left = _boxes(made)
     edges = _edges(made, boxes)
     layer = _layers(edges, len(labels))
     x = _columns(edges, layer)
     values: dict[int, float] = {}
     pick = min if categories else max
-    for index, box in enumerate(boxes if numbers is not None else ()):
+    for index, box in enumerate(boxes.tolist() if numbers is not None else ()):
         if box >= 0 and numbers is not None and not np.isnan(numbers[index]):
             values[box] = pick(values.get(box, float(numbers[index])), float(numbers[index]))
     width = max(x, default=0) + WIDE + 2 * GAP
     height = (max(layer, default=-1) + 1) * (TALL + RISE) + GAP + (20 if left else 0)
     parts = [f'<rect class="g" width="{width:.0f}" height="{height}" rx="6"/>']
-    for a, b in sorted(edges):
+    for a, b in edges:
         x0, y0 = x[a] + WIDE / 2 + GAP, GAP + layer[a] * (TALL + RISE) + TALL
         x1, y1 = x[b] + WIDE / 2 + GAP, GAP + layer[b] * (TALL + RISE)
         if y1 < y0:
@@ -95,64 +101,57 @@ def _short(text: str, most: int) -> str:
     return escape(kept if len(kept) <= most else kept[: most - 1] + "…")
 
 
-def _boxes(made: Columns) -> tuple[list[int], list[tuple[str, str]], int]:
+def _boxes(made: Columns) -> tuple[np.ndarray, list[tuple[str, str]], int]:
     """(box of each node or -1, (name, note) of each box, nodes left out): as fine as fits into MOST boxes."""
     header, arrays = made.header, made.arrays
-    home, scope = arrays["node.graph"].tolist(), arrays["node.scope"].tolist()
-    main = [index for index, graph in enumerate(home) if graph == 0]
-    parents = [parent for parent, _ in header["scopes"]]
-    lineage = [[0]]  # of each scope, outermost first
-    for index in range(1, len(parents)):
-        lineage.append([*lineage[parents[index]], index])
-    for depth in (99, 4, 3, 2, 1):
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index in main:
-            line = lineage[scope[index]]
-            # the finest picture has a box per node
-            key = (-1, index) if depth == 99 or len(line) == 1 else (0, line[min(depth, len(line) - 1)])
-            groups.setdefault(key, []).append(index)
-        if len(groups) <= MOST:
-            break
-    boxes, labels = [-1] * len(home), []
-    shown = list(groups.items())[:MOST]
-    for number, ((kind, at), members) in enumerate(shown):
-        for index in members:
-            boxes[index] = number
-        if kind < 0:
-            name = header["nodes"][at].rpartition("/")[2]
-            labels.append((header["ops"][arrays["node.op"][at]][0], name))
+    main = np.flatnonzero(arrays["node.graph"] == 0)
+    scope = arrays["node.scope"][main]
+    lineage = [[0]]  # of each module, outermost first
+    for parent, _ in header["scopes"][1:]:
+        lineage.append([*lineage[parent], len(lineage)])
+    own = -1 - main  # a box per node; else the module at some depth stands for it
+    keys, depth = own, 5
+    while len(np.unique(keys)) > MOST and depth > 1:
+        depth -= 1
+        modules = np.array([line[min(depth, len(line) - 1)] for line in lineage])
+        keys = np.where(scope == 0, own, modules[scope])
+    found, first, which, sizes = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)  # of the file
+    number = np.argsort(order)[which]
+    boxes = np.full(len(arrays["node.graph"]), -1)
+    boxes[main] = np.where(number < MOST, number, -1)
+    labels = []
+    for key, size in zip(found[order[:MOST]].tolist(), sizes[order].tolist(), strict=False):
+        if key < 0:
+            name = header["nodes"][-1 - key].rpartition("/")[2]
+            labels.append((header["ops"][arrays["node.op"][-1 - key]][0], name))
         else:
-            labels.append((header["scopes"][at][1], f"{len(members)} nodes"))
-    return boxes, labels, len(main) - sum(len(members) for _, members in shown)
+            labels.append((header["scopes"][key][1], f"{size} nodes"))
+    return boxes, labels, int((number >= MOST).sum())
 
 
-def _edges(made: Columns, boxes: list[int]) -> set[tuple[int, int]]:
+def _edges(made: Columns, boxes: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of boxes of which the second reads what the first makes, in order."""
     arrays = made.arrays
-    starts, ins = arrays["node.in.start"].tolist(), arrays["node.in"].tolist()
-    producer, kind = arrays["tensor.producer"].tolist(), arrays["tensor.kind"].tolist()
-    edges = set()
-    for index, box in enumerate(boxes):
-        if box < 0:
-            continue
-        for tensor in ins[starts[index] : starts[index + 1]]:
-            if tensor < 0 or kind[tensor] == WEIGHT or producer[tensor] < 0:
-                continue
-            other = boxes[producer[tensor]]
-            if other >= 0 and other != box:
-                edges.add((other, box))
-    return edges
+    tensors, readers = arrays["node.in"], np.repeat(boxes, np.diff(arrays["node.in.start"]))
+    there = (tensors >= 0) & (readers >= 0)
+    tensors, readers = tensors[there], readers[there]
+    makers = np.where(arrays["tensor.kind"] == WEIGHT, -1, arrays["tensor.producer"])[tensors]
+    pairs = np.stack([np.append(boxes, -1)[makers], readers], axis=1)
+    pairs = pairs[(pairs[:, 0] >= 0) & (pairs[:, 0] != readers)]
+    return [(a, b) for a, b in np.unique(pairs, axis=0).tolist()]
 
 
-def _layers(edges: set[tuple[int, int]], count: int) -> list[int]:
+def _layers(edges: list[tuple[int, int]], count: int) -> list[int]:
     """Longest path from a source; boxes are in the graph's order, an edge against it is not followed."""
     layer = [0] * count
-    for a, b in sorted(edges):
+    for a, b in edges:
         if a < b:
             layer[b] = max(layer[b], layer[a] + 1)
     return layer
 
 
-def _columns(edges: set[tuple[int, int]], layer: list[int]) -> list[float]:
+def _columns(edges: list[tuple[int, int]], layer: list[int]) -> list[float]:
     """Left edge of each box: layers that are pulled towards their neighbours, without overlaps."""
     rows: dict[int, list[int]] = {}
     near: dict[int, list[int]] = {}

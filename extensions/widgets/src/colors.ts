@@ -72,3 +72,16 @@ export const DARK: Theme = {
   box: "rgba(150,185,230,0.055)", boxLine: "rgba(150,185,230,0.22)", accent: "#62a8ff", into: "#62a8ff", out: "#f0925a", added: "#4cc9a0",
   missing: "#3a424b",
 };
+
+/** The theme of the page: JupyterLab's, VS Code's, what a page states, else what the system prefers. */
+export function themeOf({ body, documentElement }: Document): Theme {
+  const stated = documentElement.dataset.theme;
+  const jupyter = body.dataset.jpThemeLight;
+  const kind = body.dataset.vscodeThemeKind ?? "";
+  const dark = stated ? stated === "dark" : jupyter ? jupyter === "false" : kind ? kind.includes("dark") : matchMedia("(prefers-color-scheme: dark)").matches;
+  const base = dark ? DARK : LIGHT;
+  const own = getComputedStyle(body).getPropertyValue("--jp-layout-color0").trim();
+  const full = /^#[0-9a-f]{3}$/i.test(own) ? `#${[...own.slice(1)].map((c) => c + c).join("")}` : own;
+  const back = /^#[0-9a-f]{6}$/i.test(full) ? full : base.back;
+  return { ...base, back, halo: back };
+}

@@ -88,7 +88,7 @@ export class Data {
     this.made = c["node.made"];
     this.change = columns["edge.change"] as Uint8Array | undefined;
     const start = new Int32Array(this.head.tensors.length + 1);
-    for (const t of this.ins) if (t >= 0) start[t + 1]++;
+    for (let i = 0; i < this.ins.length; i++) if (this.ins[i] >= 0) start[this.ins[i] + 1]++;
     for (let t = 0; t < start.length - 1; t++) start[t + 1] += start[t];
     this.useStart = start;
     this.uses = new Int32Array(start[start.length - 1]);
@@ -239,6 +239,7 @@ const PASSING = new Set(["Identity", "Dropout"]);
 /** Nodes that are noise: "identity" (they pass their input on) and "shape" (arithmetic on shapes alone). */
 export function noise(data: Data, hide: readonly string[]): Uint8Array {
   const hidden = new Uint8Array(data.nodes);
+  if (!hide.length) return hidden;
   const outputs = new Set(data.head.graphs.flatMap((g) => g.outputs));
   for (let n = 0; n < data.nodes; n++) {
     const op = data.opName(n);

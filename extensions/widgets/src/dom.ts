@@ -26,6 +26,10 @@ export function icon(path: string): SVGElement {
   return svg;
 }
 
+/** A button of the toolbar. */
+export const tool = (title: string, path: string, act: () => void) =>
+  el("button", { class: "tool", title, "aria-label": title, click: act }, icon(path));
+
 /** At most `most` characters of a text, on one line. */
 export function short(text: string, most = 300): string {
   const line = text.replace(/\s+/g, " ");

@@ -37,7 +37,7 @@ export class Edits {
   async change(change: Change, data = this.view.data) {
     const { text } = await this.ask<{ text: string }>("edit", { stamp: data.head.stamp, edit: change });
     this.view.tell("");
-    this.view.say(text);
+    this.view.words.say(text);
   }
 
   /** An edit without a field of its own: what is wrong is told over the graph. */

@@ -79,14 +79,20 @@ export function group(rows: Int32Array, values: Int32Array, count: number, lengt
 }
 
 /** Marks of the edges (indices of dst) that close a circle, and the items in topological order without them. */
-export function acyclic(input: LevelInput): { back: Uint8Array; topo: Int32Array; from: Int32Array } {
+export function acyclic(input: LevelInput): { back: Uint8Array; topo: Int32Array } {
   const { n, src, start, dst } = input;
   const from = new Int32Array(dst.length);
+  const back = new Uint8Array(dst.length);
+  let ordered = true; // as a file is: each is made before it is read
+  for (let t = 0; t < src.length; t++)
+    for (let e = start[t]; e < start[t + 1]; e++) {
+      from[e] = src[t];
+      ordered &&= src[t] < dst[e];
+    }
+  if (ordered) return { back, topo: Int32Array.from({ length: n }, (_, i) => i) };
   const ids = new Int32Array(dst.length);
-  for (let t = 0; t < src.length; t++) for (let e = start[t]; e < start[t + 1]; e++) from[e] = src[t];
   for (let e = 0; e < ids.length; e++) ids[e] = e;
   const [os, out] = group(from, ids, n);
-  const back = new Uint8Array(dst.length);
   const state = new Uint8Array(n);
   const next = os.slice(0, n);
   const stack = new Int32Array(n);
@@ -119,7 +125,7 @@ export function acyclic(input: LevelInput): { back: Uint8Array; topo: Int32Array
       }
     }
   }
-  return { back, topo: done.reverse(), from };
+  return { back, topo: done.reverse() };
 }
 
 /** Layer of each item, and the length of the longest path through it. */

@@ -76,7 +76,7 @@ export class Live {
     const { host, data } = this.view;
     const settle = () => host.call!("settle", {}).catch(() => {});
     if (data.macs && !data.head.rough) return void (this.stamp && settle());
-    host.call!("shapes", {}).then(() => void (this.stamp && settle()), (error: Error) => this.view.say(`Shapes cannot be inferred: ${error.message}`));
+    host.call!("shapes", {}).then(() => void (this.stamp && settle()), (error: Error) => this.view.words.say(`Shapes cannot be inferred: ${error.message}`));
   }
 
   /** Shows the newest columns; those that come meanwhile follow. */
@@ -105,10 +105,10 @@ export class Live {
     const now = moved ?? ((n: number) => names!.get(old.name(n)) ?? -1);
     const keep = (list: Iterable<number>) => [...list].map(now).filter((n) => n >= 0);
     if (!moved) {
-      const folded = new Set([...view.collapsed].map((key) => old.path(Number(key.split(":")[1])).join("\0")));
-      view.collapsed = new Set(data.head.scopes.flatMap((_, s) => (folded.has(data.path(s).join("\0")) ? [`0:${s}`] : [])));
+      const folded = new Set([...view.folds.collapsed].map((key) => old.path(Number(key.split(":")[1])).join("\0")));
+      view.folds.collapsed = new Set(data.head.scopes.flatMap((_, s) => (folded.has(data.path(s).join("\0")) ? [`0:${s}`] : [])));
     }
-    view.opened = new Set(keep(view.opened));
+    view.folds.opened = new Set(keep(view.folds.opened));
     const nodes = new Int32Array(data.nodes).fill(-1);
     for (let n = 0; n < old.nodes; n++) if (now(n) >= 0) nodes[now(n)] = n;
     const scene = await view.arrange(data, nodes);
@@ -118,7 +118,7 @@ export class Live {
     view.selection = keep(chosen);
     view.dressed();
     view.select(view.selection, { quiet: true });
-    view.find(false);
+    view.search.find(false);
     performance.mark("workbench-redrawn");
     void view.edits.showHistory();
   }

@@ -5,6 +5,8 @@ import type { Renderer } from "./render";
 export class Minimap {
   stale = true; // after a change of layout, colours or size
   private picture = document.createElement("canvas");
+  private later = 0;
+  private theme!: Theme;
   private sx = 1;
   private sy = 1;
   private w = 0;
@@ -56,11 +58,19 @@ export class Minimap {
   }
 
   draw(theme: Theme) {
+    this.theme = theme;
     const { camera, width, height, scene } = this.renderer;
     const inView = scene.width * camera.k <= width && scene.height * camera.k <= height;
     this.canvas.hidden = inView || width < 300 || height < 160;
-    if (this.canvas.hidden) return;
-    if (this.stale) this.rebuild(theme);
+    if (this.canvas.hidden || this.later) return;
+    if (this.stale) {
+      this.later = window.setTimeout(() => { // after the picture itself
+        this.later = 0;
+        this.rebuild(this.theme);
+        this.draw(this.theme);
+      });
+      return;
+    }
     const c = this.canvas.getContext("2d")!;
     const ratio = window.devicePixelRatio || 1;
     c.setTransform(1, 0, 0, 1, 0, 0);

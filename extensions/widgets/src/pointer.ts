@@ -17,7 +17,7 @@ export class Pointer {
     canvas.addEventListener("pointermove", (e) => this.move(e));
     canvas.addEventListener("pointerup", (e) => this.release(e));
     canvas.addEventListener("pointercancel", (e) => this.cancel(e));
-    canvas.addEventListener("pointerleave", () => view.hover(-1, -1, 0, 0));
+    canvas.addEventListener("pointerleave", () => view.words.hover(-1, -1));
     canvas.addEventListener("dblclick", (e) => this.double(e));
     canvas.addEventListener("keydown", (e) => this.key(e));
   }
@@ -32,12 +32,12 @@ export class Pointer {
     const { view } = this;
     const unit = event.deltaMode === 1 ? 18 : event.deltaMode === 2 ? 300 : 1;
     if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
-      const { x, y, k } = view.goal;
-      view.aim({ x: x + ((event.deltaX || event.deltaY) * unit) / k, y, k }, true);
+      const { x, y, k } = view.motion.goal;
+      view.motion.aim({ x: x + ((event.deltaX || event.deltaY) * unit) / k, y, k }, true);
       return;
     }
     const step = Math.max(-120, Math.min(120, event.deltaY * unit));
-    view.zoom(Math.exp(-step * (event.ctrlKey ? 0.01 : 0.0028)), ...this.at(event));
+    view.motion.zoom(Math.exp(-step * (event.ctrlKey ? 0.01 : 0.0028)), ...this.at(event));
   }
 
   private press(event: PointerEvent) {
@@ -58,7 +58,7 @@ export class Pointer {
     if (!down) return this.look(x, y);
     if (!down.moved && Math.hypot(x - down.x, y - down.y) < 4) return;
     down.moved = true;
-    view.hover(-1, -1, 0, 0);
+    view.words.hover(-1, -1);
     if (down.rectangle) {
       this.band.hidden = false;
       const [l, t] = [Math.min(x, down.x), Math.min(y, down.y)];
@@ -67,7 +67,7 @@ export class Pointer {
     }
     view.canvas.classList.add("drag");
     const { k } = view.renderer.camera;
-    view.aim({ x: down.cx - (x - down.x) / k, y: down.cy - (y - down.y) / k, k }, true);
+    view.motion.aim({ x: down.cx - (x - down.x) / k, y: down.cy - (y - down.y) / k, k }, true);
   }
 
   private pinch(id: number, x: number, y: number) {
@@ -79,17 +79,17 @@ export class Pointer {
     this.fingers.set(id, [x, y]);
     const [a, b] = [...this.fingers.values()];
     if (this.down) this.down.moved = true;
-    this.view.zoom(distance() / Math.max(1, before), (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+    this.view.motion.zoom(distance() / Math.max(1, before), (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
   }
 
   private look(x: number, y: number) {
     const { view } = this;
     const item = view.renderer.itemAt(x, y);
-    const tensor = item < 0 ? view.renderer.tensorAt(x, y) : -1;
+    const tensor = item < 0 ? view.renderer.edges.at(x, y) : -1;
     view.canvas.classList.toggle("hit", item >= 0 || tensor >= 0);
     view.mark(item, tensor);
-    view.hover(item, tensor, x, y);
-    view.redraw();
+    view.words.hover(item, tensor, x, y);
+    view.motion.redraw();
   }
 
   private release(event: PointerEvent) {
@@ -116,7 +116,7 @@ export class Pointer {
       else view.select(nodes, { add: more || event.shiftKey });
       return;
     }
-    const tensor = view.renderer.tensorAt(x, y);
+    const tensor = view.renderer.edges.at(x, y);
     if (tensor >= 0) return this.follow(tensor, event.altKey);
     if (!more) view.select([]);
   }
@@ -138,7 +138,7 @@ export class Pointer {
 
   private double(event: MouseEvent) {
     const item = this.view.renderer.itemAt(...this.at(event));
-    if (item >= 0) void this.view.activate(item);
+    if (item >= 0) void this.view.folds.activate(item);
   }
 
   private key(event: KeyboardEvent) {
@@ -153,27 +153,27 @@ export class Pointer {
     const chosen = view.selection;
     const one = chosen.length ? chosen[0] : -1;
     const pan = (dx: number, dy: number) => {
-      const { x, y, k } = view.goal;
-      view.aim({ x: x + dx / k, y: y + dy / k, k });
+      const { x, y, k } = view.motion.goal;
+      view.motion.aim({ x: x + dx / k, y: y + dy / k, k });
     };
     const arrow: Record<string, [number, number]> = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
     const keys: Record<string, () => void> = {
-      "+": () => view.zoom(1.4), "=": () => view.zoom(1.4), "-": () => view.zoom(1 / 1.4), "0": () => view.fit(), f: () => view.fit(),
-      c: () => view.show(chosen), "/": () => view.focusSearch(), Escape: () => {
+      "+": () => view.motion.zoom(1.4), "=": () => view.motion.zoom(1.4), "-": () => view.motion.zoom(1 / 1.4), "0": () => view.motion.fit(), f: () => view.motion.fit(),
+      c: () => view.motion.show(chosen), "/": () => view.search.focus(), Escape: () => {
         view.tell("");
         view.inspector!.close();
       }, "?": () => view.help(),
-      n: () => view.step(1), N: () => view.step(-1), w: () => view.toWorst(), h: () => view.toggleNoise(), l: () => view.toggleColumns(),
+      n: () => view.search.step(1), N: () => view.search.step(-1), w: () => view.toWorst(), h: () => view.folds.toggleNoise(), l: () => view.folds.toggleColumns(),
       a: () => chosen.length && view.select([...view.data.reach(chosen, true)]),
       d: () => chosen.length && view.select([...view.data.reach(chosen, false)]),
       p: () => chosen.length === 2 && view.select([...view.data.between(chosen[0], chosen[1])]),
       s: () => one >= 0 && view.select(Array.from({ length: view.data.nodes }, (_, n) => n).filter((n) => view.data.op[n] === view.data.op[one])),
-      Enter: () => one >= 0 && view.scene.itemOf[one] >= 0 && void view.activate(view.scene.itemOf[one]),
+      Enter: () => one >= 0 && view.scene.itemOf[one] >= 0 && void view.folds.activate(view.scene.itemOf[one]),
       Backspace: () => this.collapse(one),
     };
     if (arrow[event.key]) {
       if (event.shiftKey || one < 0) {
-        if (!event.shiftKey && one < 0 && view.near) this.first();
+        if (!event.shiftKey && one < 0 && view.motion.near) this.first();
         else pan(arrow[event.key][0] * 80, arrow[event.key][1] * 80);
       } else this.walk(one, arrow[event.key]);
     } else if (keys[event.key]) keys[event.key]();
@@ -222,6 +222,6 @@ export class Pointer {
     const { scopes } = view.data.head;
     const item = view.scene.itemOf[node];
     const scope = item >= 0 && view.scene.kind[item] === GROUP ? scopes[view.scene.ref[item]][0] : view.data.scope[node];
-    if (scope > 0) void view.collapse(`${view.data.home[node]}:${scope}`);
+    if (scope > 0) void view.folds.collapse(`${view.data.home[node]}:${scope}`);
   }
 }

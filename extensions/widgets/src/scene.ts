@@ -22,8 +22,6 @@ export interface Choice {
 /** What was shown before, and of each node its number then (-1: it is new); absent: the same. */
 export interface Earlier { scene: Scene; nodes?: Int32Array }
 
-const NONE: number[] = [];
-
 interface Part {
   first: number; // its items are first .. first + n
   tensors: number[]; // tensor of the model for each tensor of the level
@@ -147,7 +145,7 @@ export class Scene {
     for (const n of nodes) {
       if (hidden[n]) continue;
       for (let k = inStart[n]; k < inStart[n + 1]; k++) read(ins[k], this.itemOf[n]);
-      for (const t of data.captures.get(n) ?? NONE) read(t, this.itemOf[n]);
+      if (data.captures.size) for (const t of data.captures.get(n) ?? []) read(t, this.itemOf[n]);
     }
     for (const t of row.outputs) read(t, add(OUTPUT, t));
     const src = Int32Array.from(tensors, (t) => maker[t] - first);
@@ -160,8 +158,9 @@ export class Scene {
     const w = new Float32Array(n);
     const h = new Float32Array(n);
     for (let i = 0; i < n; i++) {
-      w[i] = this.wide(first + i);
-      h[i] = this.high(first + i);
+      const detail = this.detail(first + i);
+      w[i] = this.wide(first + i, detail);
+      h[i] = this.high(first + i, detail);
     }
     const columns = this.choice.wrap ? new Float32Array(n).fill(NaN) : undefined;
     const scope = Int32Array.from({ length: n }, (_, i) => this.scopeOf(first + i));
@@ -198,18 +197,18 @@ export class Scene {
     return key;
   }
 
-  private wide(item: number): number {
+  private wide(item: number, detail: string): number {
     const ref = this.ref[item];
     if (this.kind[item] === NODE) {
-      const words = Math.max(6.1 * Math.min(this.data.tail(ref).length, 24), 6.7 * this.detail(item).length);
+      const words = Math.max(6.1 * Math.min(this.data.tail(ref).length, 24), 6.7 * detail.length);
       return Math.max(84, Math.min(186, Math.max(7.6 * this.data.opName(ref).length + 26, words + 20)));
     }
     if (this.kind[item] === GROUP) return Math.max(130, Math.min(240, 7.6 * this.data.head.scopes[ref][1].length + 40));
     return Math.max(64, Math.min(200, 6.8 * this.data.tensor(ref).length + 28));
   }
 
-  private high(item: number): number {
-    return this.kind[item] === NODE ? (this.detail(item) ? 56 : 42) : this.kind[item] === GROUP ? 52 : 28;
+  private high(item: number, detail: string): number {
+    return this.kind[item] === NODE ? (detail ? 56 : 42) : this.kind[item] === GROUP ? 52 : 28;
   }
 
   /** Third line of a node: its largest weight, or the attributes that matter most. */
@@ -232,6 +231,18 @@ export class Scene {
 
   nodesOf(item: number): number[] {
     return this.kind[item] === NODE ? [this.ref[item]] : this.kind[item] === GROUP ? this.members.get(item)! : [];
+  }
+
+  /** Whether the drawing goes on in further columns. */
+  get wrapped(): boolean {
+    return this.column.some((c) => c > 0);
+  }
+
+  /** x of what is at the top. */
+  beginning(): number {
+    let least = this.parts[this.parts.length - 1].first;
+    for (let i = least; i < this.kind.length; i++) if (this.y[i] < this.y[least]) least = i;
+    return this.x[least] ?? this.width / 2;
   }
 
   /** Takes what the worker placed. */

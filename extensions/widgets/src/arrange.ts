@@ -1,0 +1,52 @@
+// Places the levels of a scene: small ones on the page, large ones in a worker.
+import type { place, Placed } from "./place";
+import type { Scene } from "./scene";
+import workerText from "worker:./worker.ts";
+
+// The layout is in the bundle once, as text: what the worker runs, and what this page imports (at once, so that a first
+// graph need not wait for it).
+const layoutUrl = URL.createObjectURL(new Blob([workerText], { type: "text/javascript" }));
+const here = import(/* @vite-ignore */ layoutUrl).then(() => (self as unknown as { workbenchPlace: typeof place }).workbenchPlace);
+here.catch(() => {}); // told where it is used
+const AT_ONCE = 12000; // items up to which the page itself is quicker than a worker: it is there, and nothing is copied
+
+export class Arranger {
+  private worker?: Worker;
+  private jobs = new Map<number, { done: (p: Placed) => void; failed: (e: Error) => void }>();
+  private job = 0;
+
+  async place({ kind, levels }: Scene): Promise<Placed> {
+    const worker = kind.length < AT_ONCE ? undefined : this.begin();
+    if (!worker) return (await here)(levels);
+    const id = ++this.job;
+    return new Promise((done, failed) => {
+      this.jobs.set(id, { done, failed });
+      worker.postMessage({ id, levels });
+    });
+  }
+
+  /** The worker; undefined on a page whose policy forbids it. */
+  begin(): Worker | undefined {
+    if (this.worker) return this.worker;
+    try {
+      this.worker = new Worker(layoutUrl);
+    } catch {
+      return undefined;
+    }
+    this.worker.onmessage = ({ data }) => {
+      const job = this.jobs.get(data.id);
+      this.jobs.delete(data.id);
+      if (data.error) job?.failed(new Error(data.error));
+      else job?.done(data.placed);
+    };
+    this.worker.onerror = () => {
+      for (const job of this.jobs.values()) job.failed(new Error("the layout worker could not start"));
+      this.jobs.clear();
+    };
+    return this.worker;
+  }
+
+  dispose() {
+    this.worker?.terminate();
+  }
+}

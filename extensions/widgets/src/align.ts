@@ -171,22 +171,29 @@ function place(g: Work, straight: number, column: Int32Array): Float32Array {
   const x = lo.slice();
   const [ns, nb] = pulls(g, column, block, starts, members);
   const near = new Float64Array(MOST);
-  const rounds = v < 4000 ? 40 : v < 60000 ? 14 : 8;
-  for (let round = 0; round < rounds; round++) {
+  const within = Int32Array.from({ length: count }, (_, b) => column[layer[members[starts[b]]]]);
+  const columns = g.layers ? column[g.layers - 1] + 1 : 0;
+  const [least, most] = [0, 1].map(() => new Float64Array(columns));
+  const rounds = new Int32Array(columns).fill(v < 4000 ? 40 : v < 60000 ? 14 : 8); // each column for itself
+  while (rounds.some((more) => more > 0)) {
     for (let b = 0; b < count; b++) {
       const m = ns[b + 1] - ns[b];
       for (let i = 0; i < m; i++) near[i] = x[nb[ns[b] + i]];
       wish[b] = m ? median(near, m) : x[b];
     }
     pack();
-    const step = round < rounds - 2 ? 0.7 : 1;
-    let moved = 0;
+    least.fill(Infinity);
+    most.fill(-Infinity);
     for (let b = 0; b < count; b++) {
-      const by = step * ((lo[b] + hi[b]) / 2 - x[b]);
-      moved = Math.max(moved, Math.abs(by));
+      const c = within[b];
+      if (!rounds[c]) continue;
+      const by = (rounds[c] > 2 ? 0.7 : 1) * ((lo[b] + hi[b]) / 2 - x[b]);
+      if (by < least[c]) least[c] = by;
+      if (by > most[c]) most[c] = by;
       x[b] += by;
     }
-    if (moved < 0.5) round = Math.max(round, rounds - 3); // at rest: the two full steps, and done
+    // at rest, where at most all of it moves together: the two full steps, and done
+    for (let c = 0; c < columns; c++) if (rounds[c]) rounds[c] = most[c] - least[c] < 0.5 ? Math.min(rounds[c] - 1, 2) : rounds[c] - 1;
   }
   const out = new Float32Array(v);
   for (let u = 0; u < v; u++) out[u] = x[block[u]];

@@ -10,12 +10,23 @@ const here = import(/* @vite-ignore */ layoutUrl).then(() => (self as unknown as
 here.catch(() => {}); // told where it is used
 const AT_ONCE = 12000; // items up to which the page itself is quicker than a worker: it is there, and nothing is copied
 
+const KEPT = 3; // scenes
+
 export class Arranger {
   private worker?: Worker;
   private jobs = new Map<number, { done: (p: Placed) => void; failed: (e: Error) => void }>();
   private job = 0;
+  private past: (readonly [Scene, Placed])[] = []; // the latest first
 
-  async place({ kind, levels }: Scene): Promise<Placed> {
+  /** A rename or an attribute changes nothing of what is drawn, and an undo leads back to what was there. */
+  async place(scene: Scene): Promise<Placed> {
+    const at = this.past.findIndex(([other]) => scene.alike(other));
+    const [found] = at < 0 ? [[scene, await this.layout(scene)] as const] : this.past.splice(at, 1);
+    this.past = [found, ...this.past.slice(0, KEPT - 1)];
+    return found[1];
+  }
+
+  private async layout({ kind, levels }: Scene): Promise<Placed> {
     const worker = kind.length < AT_ONCE ? undefined : this.begin();
     if (!worker) return (await here)(levels);
     const id = ++this.job;

@@ -209,14 +209,15 @@ export function reduceCrossings(g: Work, rounds: number): number {
   };
   let best = counted.count();
   let kept = order.slice();
-  for (let round = 0, stale = 0; round < rounds && best && stale < 5; round++, stale++) {
+  for (let round = 0, stale = 0; round < rounds && best && stale < 5; round++) {
     sweep((round & 1) === 1, (round & 3) > 1);
     if (g.v < 60000) transpose(g.v < 6000 ? 6 : 1);
     const now = counted.count();
+    stale += now === best ? 2 : 1; // a round that changes nothing says more than one that makes it worse for a while
     if (now < best) {
       best = now;
       kept = order.slice();
-      stale = -1;
+      stale = 0;
     }
   }
   order.set(kept);

@@ -20,7 +20,7 @@ export class Renderer {
   drawn = 0;
   far = false; // so much is in view that a sample is drawn
   mark?: (item: number) => string;
-  private items!: Buckets;
+  private items?: Buckets;
   readonly edges = new Edges(this);
   readonly pen: Pen;
   private modules = new Modules(this);
@@ -34,9 +34,11 @@ export class Renderer {
   }
 
   take(scene: Scene) {
+    const { y, h, kind, placed } = scene;
+    const alike = this.items && placed === this.scene.placed; // all is where it was
     this.scene = scene;
-    const { y, h, kind } = scene;
     this.marked = new Uint8Array(kind.length);
+    if (alike) return;
     this.items = new Buckets(scene.height, y, y.map((top, i) => top + h[i]));
     this.edges.take(scene);
     this.open = [...scene.levels.entries()]
@@ -67,7 +69,7 @@ export class Renderer {
     const { scene } = this;
     const slack = Math.min(40, 3 / this.camera.k);
     let found = -1;
-    this.items.each(y - slack, y + slack, (i) => {
+    this.items!.each(y - slack, y + slack, (i) => {
       if (Math.abs(scene.x[i] - x) > scene.w[i] / 2 + slack) return;
       if (found < 0 || scene.level[i] < scene.level[found] || this.opened.has(found)) found = i;
     });
@@ -77,7 +79,7 @@ export class Renderer {
   itemsIn(x0: number, y0: number, x1: number, y1: number): number[] {
     const found: number[] = [];
     const { x, w } = this.scene;
-    this.items.each(y0, y1, (i) => {
+    this.items!.each(y0, y1, (i) => {
       if (x[i] + w[i] / 2 >= x0 && x[i] - w[i] / 2 <= x1 && !this.opened.has(i)) found.push(i);
     });
     return found;
@@ -142,7 +144,7 @@ export class Renderer {
     this.drawn = 0;
     if (this.far) return this.drawSample(x0, y0, x1, y1);
     const marked: number[] = [];
-    this.items.each(y0, y1, (i) => {
+    this.items!.each(y0, y1, (i) => {
       if (scene.x[i] + scene.w[i] / 2 < x0 || scene.x[i] - scene.w[i] / 2 > x1) return;
       if (this.marked[i]) marked.push(i);
       if (this.opened.has(i)) return;
@@ -163,7 +165,7 @@ export class Renderer {
     const step = Math.max(1, Math.ceil((kind.length * this.share(x0, y0, x1, y1)) / 12000));
     const byColor = new Map<string, number[]>(); // changing the colour for each is slow
     const marked: number[] = [];
-    this.items.each(y0, y1, (i) => {
+    this.items!.each(y0, y1, (i) => {
       if (x[i] + w[i] / 2 < x0 || x[i] - w[i] / 2 > x1) return;
       if (this.marked[i]) marked.push(i);
       if (i % step || this.opened.has(i)) return;

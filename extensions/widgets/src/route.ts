@@ -71,12 +71,21 @@ export function route(
   }
   let height = 0;
   for (let l = 0; l < g.layers; l++) height = Math.max(height, bottom(l));
-  const pieces: number[] = [];
-  const leads: number[] = [];
+  let pieces = new Float32Array(4 * (dst.length + g.v));
+  let leads = new Int32Array(pieces.length / 4);
+  let count = 0;
   const pieceStart = new Int32Array(src.length + 1);
   const piece = (x0: number, y0: number, x1: number, y1: number, end: number) => {
-    pieces.push(x0, y0, x1, y1);
-    leads.push(end);
+    if (count === leads.length) {
+      const [old, ends] = [pieces, leads];
+      (pieces = new Float32Array(8 * count + 64)).set(old);
+      (leads = new Int32Array(2 * count + 16)).set(ends);
+    }
+    pieces[4 * count] = x0;
+    pieces[4 * count + 1] = y0;
+    pieces[4 * count + 2] = x1;
+    pieces[4 * count + 3] = y1;
+    leads[count++] = end;
   };
   const port = (u: number, x: number) => {
     const half = Math.max(0, w[u] / 2 - 10);
@@ -154,10 +163,10 @@ export function route(
       piece(px, low, px, low + 14, -1);
       piece(port(to, vx[u]), y[to] - 14, port(to, vx[u]), y[to], e);
     }
-    pieceStart[t + 1] = leads.length;
+    pieceStart[t + 1] = count;
   }
   return {
-    x: vx.slice(0, n), hint, y, column: columns, width, height, pieceStart, pieces: new Float32Array(pieces),
-    pieceEnd: new Int32Array(leads), layers: g.layers, dummies: g.v - n, crossings: crossed,
+    x: vx.slice(0, n), hint, y, column: columns, width, height, pieceStart,
+    pieces: pieces.slice(0, 4 * count), pieceEnd: leads.slice(0, count), layers: g.layers, dummies: g.v - n, crossings: crossed,
   };
 }

@@ -1,6 +1,7 @@
 // What is on the picture: nodes, collapsed modules, graph inputs and outputs, opened bodies; and where they are.
 import { Data, noise, WEIGHT } from "./data";
-import { HEAD, type LevelInput, type LevelOutput, PAD } from "./layout";
+import { HEAD, type LevelInput, PAD } from "./layout";
+import type { Placed } from "./place";
 
 export const NODE = 0;
 export const GROUP = 1;
@@ -54,7 +55,7 @@ export class Scene {
   pieceChange?: Uint8Array; // in a diff: 1 added, 2 removed
   shown = 0; // nodes that are items
   crossings = 0;
-  placed?: { out: LevelOutput[]; sizes: { w: Float32Array; h: Float32Array }[] };
+  placed?: Placed;
   private parents: Int32Array;
   // room to work in, per tensor
   private maker: Int32Array;
@@ -246,8 +247,9 @@ export class Scene {
   }
 
   /** Takes what the worker placed. */
-  finish(placed: LevelOutput[], sizes: { w: Float32Array; h: Float32Array }[]) {
-    this.placed = { out: placed, sizes };
+  finish(given: Placed) {
+    this.placed = given;
+    const { out: placed, sizes } = given;
     const n = this.kind.length;
     this.w = new Float32Array(n);
     this.h = new Float32Array(n);

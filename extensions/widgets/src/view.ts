@@ -170,9 +170,7 @@ export class View {
   async arrange(data: Data, nodes?: Int32Array): Promise<Scene> {
     const before = this.scene as Scene | undefined;
     const scene = new Scene(data, this.folds.choice, before && { scene: before, nodes });
-    // what is drawn has not changed by a rename or an attribute
-    const placed = before && scene.alike(before) ? before.placed! : await this.arranger.place(scene);
-    scene.finish(placed.out, placed.sizes);
+    scene.finish(await this.arranger.place(scene));
     return scene;
   }
 

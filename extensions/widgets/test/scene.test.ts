@@ -31,8 +31,7 @@ function branch(extra = 0): Data {
 
 function shown(data: Data, opened: number[], before?: Scene, wrap = true): Scene {
   const scene = new Scene(data, { collapsed: new Set(), opened: new Set(opened), hide: [], wrap }, before && { scene: before });
-  const { out, sizes } = place(scene.levels);
-  scene.finish(out, sizes);
+  scene.finish(place(scene.levels));
   return scene;
 }
 

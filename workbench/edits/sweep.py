@@ -14,7 +14,7 @@ from ..errors import EditError
 from ..model.facts import UNKNOWN, Fact, of_type
 from ..model.inferred import Inferred, infer_bodies
 from ..model.info import from_type
-from ..model.nodewise import Result, Signature, infer, of_constant, signature, world_of, write_node
+from ..model.nodewise import RESULTS, Result, Signature, infer, of_constant, signature, world_of, write_node
 from ..model.scopes import bodies
 from .infer import inmost, misfit, text
 from .schema import check_inputs, schema_of
@@ -99,6 +99,7 @@ class Sweep:
         dirty, unchanged, add = self._dirty, self._changed.isdisjoint, self._changed.add
         signatures, facts, olds = self.signatures, self.facts, self.olds
         known: Callable[[ir.Value | None], Fact | None] = facts.get  # type: ignore[assignment]  # None: left out
+        remembered, signed = RESULTS.get, signatures.get
         for node in nodes:  # this runs for every node where an input gets another shape
             if node in dirty:
                 self._infer(node)
@@ -106,14 +107,15 @@ class Sweep:
             inputs = node.inputs
             if unchanged(inputs):
                 continue
-            at = signatures.get(node)
+            at = signed(node)
             if at is None or not at.known:
                 self._infer(node)
                 continue
-            result = infer(at, *map(known, inputs))
+            key = (at, *map(known, inputs))
+            result = remembered(key) or infer(*key)
             if not result.fits:
                 self._check_fit(node, at, result)
-            for value, fact in zip(node.outputs, result.outputs, strict=True):
+            for value, fact in zip(node.outputs, result.outputs):  # noqa: B905 - as many as the signature says
                 old = facts[value]
                 if old is not fact:
                     olds[value], facts[value] = old, fact

@@ -150,7 +150,8 @@ class Result:
 
 
 _signatures: dict[Any, Signature] = {}
-_results: dict[tuple[Any, ...], Result] = {}
+RESULTS: dict[tuple[Any, ...], Result] = {}
+"""What ``infer`` remembers, by its arguments."""
 
 
 def signature(node: ir.Node, world: World, stated: tuple[bytes, ...] = ()) -> Signature:
@@ -236,11 +237,11 @@ def constant(node: ir.Node) -> ir.TensorProtocol | None:
 
 def infer(*key: Any) -> Result:
     """What a node makes of what it reads: a ``Signature``, and a fact for each input (None for one left out)."""
-    found = _results.get(key)
+    found = RESULTS.get(key)
     if found is None:
-        if len(_results) > _MOST:
-            _results.clear()
-        found = _results[key] = _ask(key[0], key[1:])
+        if len(RESULTS) > _MOST:
+            RESULTS.clear()
+        found = RESULTS[key] = _ask(key[0], key[1:])
     return found
 
 

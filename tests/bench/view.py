@@ -43,13 +43,12 @@ FRAMES = """async ([where, seconds]) => {
   const v = document.querySelector('.wbg').view, frames = [], {x, y, k} = v.motion.whole();
   const near = {x: v.scene.width / 2, y: v.scene.height / 2, k: 0.8}, middle = {...near, k: 0.35};
   const camera = {all: {x, y, k}, near, middle}[where], start = performance.now();
-  let last = start;
+  let last = await new Promise(requestAnimationFrame);
   for (let i = 0; performance.now() - start < seconds * 1000; i++) {
     const t = Math.sin(i / 20);
     const x = camera.x + 100 * t / camera.k, y = camera.y + 300 * t / camera.k;
     v.motion.aim({x, y, k: camera.k * (1 + 0.25 * t)}, true);
-    await new Promise(requestAnimationFrame);
-    const now = performance.now();
+    const now = await new Promise(requestAnimationFrame); // when the frame began
     frames.push(now - last);
     last = now;
   }

@@ -71,7 +71,8 @@ def small(page, tmp_path):
 
 
 def test_it_draws_and_asks_the_network_for_nothing(page, tmp_path):
-    requests = show(page, tmp_path, graphs.transformer(3000))  # large enough for the worker
+    requests = show(page, tmp_path, graphs.transformer(12_500))
+    assert state(page, "v.arranger.jobs.size === 0 && !!v.arranger.worker")  # large enough for the worker
     assert ink(page) > 20
     assert [url for url in requests if not url.startswith(("file:", "blob:", "data:"))] == []
     assert page.locator(".wbg-title").text_content() == "transformer"
@@ -198,6 +199,24 @@ def test_a_tall_graph_goes_on_in_columns(page, tmp_path):
         page.keyboard.press("Escape")  # which closes the panel, that would cover the last one
         page.wait_for_function("() => document.querySelector('.wbg-panel').hidden")
         page.keyboard.press("0")
+
+
+def test_from_afar_the_picture_of_all_keeps_up_with_the_colours(page, tmp_path):
+    show(page, tmp_path, graphs.transformer(5_000))
+
+    def drawn(overlay: str) -> str:
+        page.get_by_label("Colour by").select_option(overlay)
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        return page.evaluate("() => document.querySelector('canvas.graph').toDataURL()")
+
+    page.get_by_role("button", name="Fit").click()
+    settle(page)
+    by_operator = drawn("op")
+    assert state(page, "v.renderer.far && !!v.renderer.afar.picture && v.renderer.drawn === v.scene.kind.length")
+    assert drawn("dtype") != by_operator
+    assert drawn("op") == by_operator
+    page.evaluate("() => document.querySelector('.wbg').view.renderer.marked[2000] = 1")
+    assert drawn("op") != by_operator  # the mark of what is selected
 
 
 def test_noise_can_be_hidden_and_comes_back(page, tmp_path, real_model):

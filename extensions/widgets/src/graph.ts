@@ -20,7 +20,7 @@ interface KernelConnection {
   connectionStatusChanged?: Signal;
 }
 interface Signal { connect(act: () => void): void; disconnect(act: () => void): void }
-interface Call { done: (v: { result: never; buffers: ArrayBuffer[] }) => void; failed: (e: Error) => void }
+interface Call { method: string; done: (v: { result: never; buffers: ArrayBuffer[] }) => void; failed: (e: Error) => void }
 
 const PATIENCE = 2500; // ms without an answer after which the view says that it waits
 const GONE = "The kernel of this view is gone (restarted, or ended). You can look on; to edit, run its cell again.";
@@ -92,7 +92,7 @@ class Kernel implements Host {
     clearTimeout(this.watch);
     if (this.waiting) this.trouble?.("", false);
     this.waiting = false;
-    if (!this.calls.size || this.gone) return;
+    if (this.gone || ![...this.calls.values()].some(({ method }) => method !== "shapes")) return; // which takes its time
     this.watch = window.setTimeout(() => {
       this.waiting = true;
       const kernel = this.model.widget_manager?.kernel;
@@ -159,7 +159,7 @@ class Kernel implements Host {
     const id = `${this.own}-${++this.next}`;
     return new Promise<{ result: T; buffers: ArrayBuffer[] }>((done, failed) => {
       if (this.gone) return failed(new Error(GONE));
-      this.calls.set(id, { done, failed });
+      this.calls.set(id, { method, done, failed });
       signal?.addEventListener("abort", () => {
         if (this.calls.delete(id)) this.model.send({ cancel: id });
         this.wait();

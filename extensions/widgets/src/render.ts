@@ -1,5 +1,6 @@
 // Draws a scene on a canvas. Only what is in view is touched; what is drawn of it depends on the zoom:
 // far: coloured blocks with the names of modules; middle: operators; near: names, details, shapes on edges.
+import { Afar } from "./afar";
 import { Modules } from "./boxes";
 import { Buckets } from "./buckets";
 import { type Camera, MIDDLE, NEAR, TINY } from "./camera";
@@ -24,7 +25,9 @@ export class Renderer {
   readonly edges = new Edges(this);
   readonly pen: Pen;
   private modules = new Modules(this);
+  private afar = new Afar(this);
   ratio = 1;
+  private hues?: Map<string, number[]>;
   private open: number[] = [];
   private opened = new Set<number>();
 
@@ -38,6 +41,7 @@ export class Renderer {
     const alike = this.items && placed === this.scene.placed; // all is where it was
     this.scene = scene;
     this.marked = new Uint8Array(kind.length);
+    this.repaint();
     if (alike) return;
     this.items = new Buckets(scene.height, y, y.map((top, i) => top + h[i]));
     this.edges.take(scene);
@@ -46,6 +50,16 @@ export class Renderer {
       .sort((a, b) => scene.level[b] - scene.level[a]);
     this.opened = new Set(this.open);
     this.modules.take(scene);
+  }
+
+  paint(color: (item: number) => string) {
+    this.color = color;
+    this.repaint();
+  }
+
+  private repaint() {
+    this.hues = undefined;
+    this.afar.forget();
   }
 
   resize(width: number, height: number, ratio: number) {
@@ -100,10 +114,13 @@ export class Renderer {
     const s = k * ratio;
     c.setTransform(s, 0, 0, s, (this.width / 2 - x * k) * ratio, (this.height / 2 - y * k) * ratio);
     for (const i of this.open) if (this.visible(i, x0, y0, x1, y1)) this.drawOpen(i);
+    const pictured = this.far && this.afar.draw();
     if (!this.far) this.edges.draw(x0, y0, x1, y1);
-    else this.edges.lanes(y0, y1);
+    else if (!pictured) this.edges.lanes(y0, y1);
     this.edges.hot(y0, y1);
-    this.drawItems(x0, y0, x1, y1);
+    if (!this.far) this.drawItems(x0, y0, x1, y1);
+    else if (!pictured) this.sample(x0, y0, x1, y1);
+    for (let i = 0; i < this.marked.length; i++) if (this.marked[i] && this.visible(i, x0, y0, x1, y1)) this.drawMark(i);
     if (k >= 0.62) this.edges.shapes(x0, y0, x1, y1);
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.modules.labels(x0, y0, x1, y1);
@@ -139,45 +156,49 @@ export class Renderer {
   }
 
   private drawItems(x0: number, y0: number, x1: number, y1: number) {
-    const { k } = this.camera;
-    const { scene } = this;
+    const { scene, context, camera: { k } } = this;
     this.drawn = 0;
-    if (this.far) return this.drawSample(x0, y0, x1, y1);
-    const marked: number[] = [];
     this.items!.each(y0, y1, (i) => {
-      if (scene.x[i] + scene.w[i] / 2 < x0 || scene.x[i] - scene.w[i] / 2 > x1) return;
-      if (this.marked[i]) marked.push(i);
-      if (this.opened.has(i)) return;
+      if (scene.x[i] + scene.w[i] / 2 < x0 || scene.x[i] - scene.w[i] / 2 > x1 || this.opened.has(i)) return;
       this.drawn++;
-      if (this.faded) this.context.globalAlpha = this.marked[i] ? 1 : 0.28;
+      if (this.faded) context.globalAlpha = this.marked[i] ? 1 : 0.28;
       if (k < MIDDLE) this.drawBlock(i);
       else this.drawItem(i);
     });
-    this.context.globalAlpha = 1;
-    for (const i of marked) this.drawMark(i);
+    context.globalAlpha = 1;
   }
 
   /** So far away that an item is less than a pixel: as many of them as can be told apart. */
-  private drawSample(x0: number, y0: number, x1: number, y1: number) {
+  sample(x0: number, y0: number, x1: number, y1: number, most = 12000) {
     const { x, y, w, h, kind } = this.scene;
     const c = this.context;
     const { k } = this.camera;
-    const step = Math.max(1, Math.ceil((kind.length * this.share(x0, y0, x1, y1)) / 12000));
-    const byColor = new Map<string, number[]>(); // changing the colour for each is slow
-    const marked: number[] = [];
-    this.items!.each(y0, y1, (i) => {
-      if (x[i] + w[i] / 2 < x0 || x[i] - w[i] / 2 > x1) return;
-      if (this.marked[i]) marked.push(i);
-      if (i % step || this.opened.has(i)) return;
-      const color = this.color(i);
-      (byColor.get(color) ?? byColor.set(color, []).get(color)!).push(i);
-    });
-    for (const [color, list] of byColor) {
+    const step = Math.max(1, Math.ceil((kind.length * this.share(x0, y0, x1, y1)) / most));
+    const [wide, high] = [2 / k, 1.2 / k]; // what can be seen
+    this.drawn = 0;
+    for (const [color, list] of this.byColor()) {
       c.fillStyle = color;
-      this.drawn += list.length;
-      for (const i of list) c.fillRect(x[i] - Math.max(w[i], 2 / k) / 2, y[i], Math.max(w[i], 2 / k), Math.max(h[i], 1.2 / k));
+      for (let j = 0; j < list.length; j += step) {
+        const i = list[j];
+        const [width, height] = [w[i] > wide ? w[i] : wide, h[i] > high ? h[i] : high];
+        const left = x[i] - width / 2;
+        if (y[i] > y1 || y[i] + height < y0 || left > x1 || left + width < x0) continue;
+        c.fillRect(left, y[i], width, height);
+        this.drawn++;
+      }
     }
-    for (const i of marked) this.drawMark(i);
+  }
+
+  /** Closed items by their colour: to change it for each is slow. */
+  private byColor(): Map<string, number[]> {
+    if (this.hues) return this.hues;
+    this.hues = new Map();
+    for (let i = 0; i < this.scene.kind.length; i++) {
+      if (this.opened.has(i)) continue;
+      const color = this.color(i);
+      (this.hues.get(color) ?? this.hues.set(color, []).get(color)!).push(i);
+    }
+    return this.hues;
   }
 
   private drawBlock(i: number) {

@@ -223,7 +223,7 @@ export class View {
     Object.assign(this.state, change);
     if (tell && change.overlay) this.host.set({ overlay: change.overlay });
     this.coloring = coloring(this.data, this.scene, this.state, this.theme);
-    this.renderer.color = this.coloring.color;
+    this.renderer.paint(this.coloring.color);
     this.legend.replaceChildren(this.coloring.legend(this.scene));
     this.legend.hidden = !this.data.nodes;
     this.empty.hidden = this.scene.kind.length > 0;

@@ -63,7 +63,7 @@ function align(g: Work, straight: number, column: Int32Array): Int32Array {
       rest.push(s);
     }
   const [, sorted] = group(key, Int32Array.from(rest), longest + 1);
-  for (const s of sorted) tie(bySpan[s], down[s]);
+  for (let i = 0; i < sorted.length; i++) tie(bySpan[sorted[i]], down[sorted[i]]);
   return below;
 }
 

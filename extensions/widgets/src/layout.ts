@@ -136,10 +136,12 @@ export function layering(input: LevelInput, back: Uint8Array, topo: Int32Array) 
   for (let t = 0; t < m; t++) tensors[t] = t;
   const [ts, outT] = group(src, tensors, n);
   const layer = new Int32Array(n);
-  for (const u of topo)
+  for (let k = 0; k < n; k++) {
+    const u = topo[k];
     for (let i = ts[u]; i < ts[u + 1]; i++)
       for (let e = start[outT[i]]; e < start[outT[i] + 1]; e++)
         if (!back[e] && layer[dst[e]] <= layer[u]) layer[dst[e]] = layer[u] + 1;
+  }
   const height = new Int32Array(n);
   for (let k = n - 1; k >= 0; k--) {
     const u = topo[k];
@@ -185,7 +187,9 @@ export function layering(input: LevelInput, back: Uint8Array, topo: Int32Array) 
     layer[u] = least - 1;
     for (let i = is[u]; i < is[u + 1]; i++) {
       const t = inT[i];
-      if (t >= 0 && layer[u] > far[t]) [far[t], farCount[t]] = [layer[u], 1];
+      if (t < 0 || layer[u] <= far[t]) continue;
+      far[t] = layer[u];
+      farCount[t] = 1;
     }
   }
   return { layer, rank };
@@ -205,7 +209,10 @@ function expand(input: LevelInput, back: Uint8Array, at: Int32Array, rank: Int32
     last[t] = far - 1;
     if (cut[t] || far < 0) continue;
     const span = far - at[src[t]] - 1;
-    if (span > 0) [first[t], v] = [v, v + span];
+    if (span > 0) {
+      first[t] = v;
+      v += span;
+    }
     segments += Math.max(0, span) + start[t + 1] - start[t];
   }
   const layer = new Int32Array(v);

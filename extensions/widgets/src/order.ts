@@ -130,12 +130,12 @@ class Crossings {
       const u = order[i];
       ends.length = 0;
       for (let k = downStart[u]; k < downStart[u + 1]; k++) ends.push(pos[down[k]]);
-      for (const end of ends) {
+      for (let k = 0; k < ends.length; k++) {
         let below = 0;
-        for (let j = end + 1; j > 0; j -= j & -j) below += tree[j];
+        for (let j = ends[k] + 1; j > 0; j -= j & -j) below += tree[j];
         total += inserted - below;
       }
-      for (const end of ends) for (let j = end + 1; j <= size; j += j & -j) tree[j]++;
+      for (let k = 0; k < ends.length; k++) for (let j = ends[k] + 1; j <= size; j += j & -j) tree[j]++;
       inserted += ends.length;
     }
     return total;
@@ -189,8 +189,10 @@ export function reduceCrossings(g: Work, rounds: number): number {
       const u = order[i];
       const v = order[i + 1];
       if (swapGain(g.upStart, g.up, pos, u, v) + swapGain(g.downStart, g.down, pos, u, v) <= 0) continue;
-      [order[i], order[i + 1]] = [v, u];
-      [pos[u], pos[v]] = [pos[v], pos[u]];
+      order[i] = v;
+      order[i + 1] = u;
+      pos[v] = pos[u];
+      pos[u]++;
       moved = true;
     }
     return moved;
@@ -207,13 +209,14 @@ export function reduceCrossings(g: Work, rounds: number): number {
       }
     }
   };
+  const flat = g.v < 6000 ? 1 : 3; // in a large graph a round that changes nothing says more than one that makes it worse
   let best = counted.count();
   let kept = order.slice();
   for (let round = 0, stale = 0; round < rounds && best && stale < 5; round++) {
     sweep((round & 1) === 1, (round & 3) > 1);
     if (g.v < 60000) transpose(g.v < 6000 ? 6 : 1);
     const now = counted.count();
-    stale += now === best ? 2 : 1; // a round that changes nothing says more than one that makes it worse for a while
+    stale += now === best ? flat : 1;
     if (now < best) {
       best = now;
       kept = order.slice();

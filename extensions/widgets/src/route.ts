@@ -130,7 +130,11 @@ export function route(
   };
   for (; t < src.length; t++) {
     u = src[t];
-    [base, low, f, turned, next] = [g.layer[u] + 1, y[u] + h[u], g.first[t], -1, 0];
+    base = g.layer[u] + 1;
+    low = y[u] + h[u];
+    f = g.first[t];
+    turned = -1;
+    next = 0;
     ahead.length = 0;
     if (!cut[t]) for (let e = start[t]; e < start[t + 1]; e++) if (!back[e]) ahead.push(e);
     if (ahead.length > 1) ahead.sort((a, b) => g.layer[dst[a]] - g.layer[dst[b]]);

@@ -103,7 +103,8 @@ export class Scene {
     maker.fill(-1);
     const row = data.head.graphs[graph];
     for (const t of row.inputs) maker[t] = add(INPUT, t);
-    for (const n of nodes) {
+    for (let i = 0; i < nodes.length; i++) {
+      const n = nodes[i];
       if (hidden[n]) continue;
       const key = this.collapsedAt(graph, data.scope[n]);
       if (!key) {
@@ -121,9 +122,12 @@ export class Scene {
       this.members.get(item)!.push(n);
     }
     const { ins, inStart, outs, outStart } = data;
-    for (const n of nodes) if (!hidden[n]) for (let k = outStart[n]; k < outStart[n + 1]; k++) if (outs[k] >= 0) maker[outs[k]] = this.itemOf[n];
+    for (let i = 0; i < nodes.length; i++) {
+      const n = nodes[i];
+      if (!hidden[n]) for (let k = outStart[n]; k < outStart[n + 1]; k++) if (outs[k] >= 0) maker[outs[k]] = this.itemOf[n];
+    }
     // a hidden node that passes its input on: its output comes from where its input does
-    for (const n of nodes) {
+    for (const n of this.choice.hide.length ? nodes : []) {
       const [from, to] = [data.inputs(n)[0], data.outputs(n)[0]];
       if (hidden[n] === 1 && from >= 0 && maker[from] >= 0) maker[to] = maker[from];
     }
@@ -143,7 +147,8 @@ export class Scene {
       size[at[t]]++;
       reads.push(at[t], item);
     };
-    for (const n of nodes) {
+    for (let i = 0; i < nodes.length; i++) {
+      const n = nodes[i];
       if (hidden[n]) continue;
       for (let k = inStart[n]; k < inStart[n + 1]; k++) read(ins[k], this.itemOf[n]);
       if (data.captures.size) for (const t of data.captures.get(n) ?? []) read(t, this.itemOf[n]);

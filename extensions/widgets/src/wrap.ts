@@ -54,12 +54,16 @@ function depths(input: LevelInput, g: Work): Int32Array {
 function broken(step: Float32Array, crossing: Int32Array, tall: number): Int32Array {
   const column = new Int32Array(step.length);
   for (let l = 0, c = 0; l < step.length; c++) {
-    let [best, cost, high] = [step.length - 1, Infinity, 0];
+    let best = step.length - 1;
+    let cost = Infinity;
+    let high = 0;
     let at = l;
     for (; at < step.length && high <= 1.25 * tall; at++) {
       high += step[at];
       const price = crossing[at] + (3 * Math.abs(high - tall)) / tall;
-      if (high >= 0.7 * tall && price < cost) [best, cost] = [at, price];
+      if (high < 0.7 * tall || price >= cost) continue;
+      best = at;
+      cost = price;
     }
     if (at === step.length && high <= 1.15 * tall) best = at - 1;
     for (; l <= best; l++) column[l] = c;

@@ -36,7 +36,7 @@ ACT = """async ([what, node]) => {
     if (performance.now() - started > 20000) throw new Error(`${what} of ${node}: ${note.textContent}`);
     await new Promise(requestAnimationFrame);
   }
-  await new Promise(requestAnimationFrame);
+  await new Promise((done) => setTimeout(done)); // after the frame in which it is drawn
   return performance.now() - started;
 }"""
 KINDS = ("attribute", "rename", "delete", "insert")

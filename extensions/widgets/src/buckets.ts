@@ -12,8 +12,13 @@ export class Buckets {
     const count = low.length;
     const rows = Math.max(1, Math.ceil((height + 1) / BUCKET));
     const start = new Int32Array(rows + 1);
-    const [first, last] = [low, high].map((ends) => Int32Array.from(ends, (y) => Math.max(0, Math.min(rows - 1, Math.floor(y / BUCKET)))));
-    for (let i = 0; i < count; i++) for (let r = first[i]; r <= last[i]; r++) start[r + 1]++;
+    const first = new Int32Array(count);
+    const last = new Int32Array(count);
+    for (let i = 0; i < count; i++) {
+      first[i] = Math.max(0, Math.min(rows - 1, Math.floor(low[i] / BUCKET)));
+      last[i] = Math.max(0, Math.min(rows - 1, Math.floor(high[i] / BUCKET)));
+      for (let r = first[i]; r <= last[i]; r++) start[r + 1]++;
+    }
     for (let r = 0; r < rows; r++) start[r + 1] += start[r];
     const at = start.slice();
     const list = new Int32Array(start[rows]);

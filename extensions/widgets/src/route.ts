@@ -21,7 +21,7 @@ function steps(g: Work, tall: Float32Array, vx: Float32Array, column: Int32Array
 }
 
 /** The tensors that go on from each column to the next, the rightmost first: their turns then do not cross. */
-function turns(input: LevelInput, g: Work, back: Uint8Array, cut: Uint8Array, vx: Float32Array, ends: number[]) {
+function turns(input: LevelInput, g: Work, back: Uint8Array, cut: Uint8Array, vx: Float32Array, column: Int32Array, ends: number[]) {
   const { src, start, dst } = input;
   const slots = ends.map(() => new Map<number, number>());
   if (!ends.length) return slots;
@@ -31,8 +31,8 @@ function turns(input: LevelInput, g: Work, back: Uint8Array, cut: Uint8Array, vx
     const from = g.layer[src[t]];
     let far = -1;
     for (let e = start[t]; e < start[t + 1]; e++) if (!back[e]) far = Math.max(far, g.layer[dst[e]]);
-    for (let c = 0; c < ends.length; c++)
-      if (from <= ends[c] && far > ends[c]) found[c].push([t, vx[from === ends[c] ? src[t] : g.first[t] + ends[c] - from - 1]]);
+    for (let c = column[from]; far >= 0 && c < column[far]; c++)
+      found[c].push([t, vx[from === ends[c] ? src[t] : g.first[t] + ends[c] - from - 1]]);
   }
   found.forEach((list, c) => list.sort((a, b) => b[1] - a[1] || a[0] - b[0]).forEach(([t], k) => slots[c].set(t, k)));
   return slots;
@@ -47,7 +47,7 @@ export function route(
   const step = steps(g, tall, vx, column);
   const ends: number[] = []; // the last layer of each column but the last
   for (let l = 0; l + 1 < g.layers; l++) if (column[l] !== column[l + 1]) ends.push(l);
-  const slots = turns(input, g, back, cut, vx, ends);
+  const slots = turns(input, g, back, cut, vx, column, ends);
   const most = slots.map((slot) => slot.size);
   const [least, right] = bounds(g, vx, column);
   const shift = least.slice(); // of each column, to its place

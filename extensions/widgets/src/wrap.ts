@@ -93,7 +93,8 @@ export function columnsOf(input: LevelInput, g: Work, back: Uint8Array, need: Fl
   for (const part of [0.6, 0.75, 0.9, 1, 1.15, 1.35, 1.6, 2, 2.5, 3.2]) {
     const column = broken(step, crossing, height / Math.max(1, guess * part));
     // a break inside a module is worth a somewhat smaller picture
-    const inside = depth.reduce((sum, modules, l) => sum + Number(modules > 0 && l + 1 < g.layers && column[l] !== column[l + 1]), 0);
+    let inside = 0;
+    for (let l = 0; l + 1 < g.layers; l++) if (column[l] !== column[l + 1] && depth[l] > 0) inside++;
     const size = scale(need, step, column) * (1 - (0.25 * inside) / Math.max(1, column[g.layers - 1]));
     if (size > 1.02 * most) [best, most] = [column, size];
   }

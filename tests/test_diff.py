@@ -226,3 +226,25 @@ def test_ten_thousand_nodes_take_a_moment():
     table = wb.diff(m, changed)
     assert time.process_time() - started < 5
     assert list(table["change"]) == ["rewired", "added"]
+
+
+def test_a_node_that_took_in_others_is_the_one_of_its_operator():
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, (1, 4, 5, 5)) for name in "xy")
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        onnx.helper.make_node("Add", ["c", "b"], ["a"], "bias"),
+        onnx.helper.make_node("Relu", ["a"], ["y"], "relu"),
+    ]
+    weights = {"w": np.ones((4, 4, 1, 1), np.float32), "b": np.ones((1, 4, 1, 1), np.float32)}
+    held = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = onnx.helper.make_graph(nodes, "g", [x], [y], held)
+    before = wb.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]))
+    after = before.fuse()
+    (conv,) = (name for name in after.nodes.index if after.nodes.op_type[name] == "Conv")
+    found = {row[:4] for row in rows(before, after)}
+    assert ("removed", "node", "bias", None) in found
+    assert {row for row in found if "conv" in row[2:4] and row[1] == "node"} == {
+        ("renamed", "node", "conv", conv),
+        ("rewired", "node", "conv", conv),
+    }
+    assert ("added", "node", None, conv) not in found

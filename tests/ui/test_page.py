@@ -201,6 +201,13 @@ def test_a_tall_graph_goes_on_in_columns(page, tmp_path):
         page.keyboard.press("0")
 
 
+def test_the_first_sight_is_where_reading_starts(page, tmp_path, real_model):
+    show(page, tmp_path, wb.load(real_model("light_inception_v2")))  # rows of constants at the top, wider than the view
+    at = state(page, "v.renderer.toScreen(v.scene.x[0], v.scene.y[0])")
+    assert state(page, "v.data.tensor(v.scene.ref[0])") == "data_0"
+    assert at[0] == pytest.approx(state(page, "v.renderer.width / 2")) and 20 < at[1] < 100
+
+
 def test_from_afar_the_picture_of_all_keeps_up_with_the_colours(page, tmp_path):
     show(page, tmp_path, graphs.transformer(5_000))
 

@@ -103,6 +103,7 @@ class Matching:
             self._like(like)
         self._between()
         self._forward("operator")
+        self._merged()
         self._tensors_by_use()
         self._inputs(weights=True)
         holders = {node.scope for node in two.nodes.values() if "." in node.scope}
@@ -142,6 +143,18 @@ class Matching:
             best = next((other for other in found if other.name == node.name), found[0])
             if not noted or node.origins != (node.name,) or best.origins != (best.name,):
                 self._pair(node, best)
+
+    def _merged(self) -> None:
+        """Match a node that was made of several with the only one of these that has its operator (a Conv that took in
+        what followed it). Their outputs are not the same tensors."""
+        mine = {node.origins[0]: node for node in self.one.nodes.values() if len(node.origins) == 1}
+        for node in self.two.nodes.values():
+            if len(node.origins) < 2 or node.name in self._taken:
+                continue
+            found = [mine[name] for name in node.origins if name in mine and mine[name].op_type == node.op_type]
+            if len(found) == 1 and found[0].name not in self.nodes:
+                self.nodes[found[0].name] = node.name
+                self._taken.add(node.name)
 
     def _inputs(self, *, weights: bool) -> None:
         """Match the tensors that no node makes by their origins, with or without the weights."""

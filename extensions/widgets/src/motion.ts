@@ -56,8 +56,11 @@ export class Motion {
     if (whole.k >= 0.3) Object.assign(renderer.camera, whole);
     else {
       const k = Math.max(0.3, Math.min(0.8, (renderer.width * 0.8) / Math.max(1, scene.width)));
-      const x = scene.wrapped ? renderer.width / 2 / k - 26 / k : scene.beginning();
-      Object.assign(renderer.camera, { k, x, y: renderer.height / 2 / k - 26 / k });
+      const [wide, high] = [renderer.width / 2 / k, renderer.height / 2 / k];
+      const [x, y] = scene.beginning();
+      // from the corner, if it is seen then
+      const [left, top] = [scene.wrapped && x < 1.6 * wide, y * k < 120];
+      Object.assign(renderer.camera, { k, x: left ? wide - 26 / k : x, y: (top ? 0 : y) + high - (top ? 26 : 60) / k });
     }
   }
 

@@ -244,11 +244,11 @@ export class Scene {
     return this.column.some((c) => c > 0);
   }
 
-  /** x of what is at the top. */
-  beginning(): number {
+  /** Where reading starts: the first input of the graph, else what is at the top. */
+  beginning(): [x: number, y: number] {
     let least = this.parts[this.parts.length - 1].first;
-    for (let i = least; i < this.kind.length; i++) if (this.y[i] < this.y[least]) least = i;
-    return this.x[least] ?? this.width / 2;
+    if (this.kind[least] !== INPUT) for (let i = least; i < this.kind.length; i++) if (this.y[i] < this.y[least]) least = i;
+    return [this.x[least] ?? this.width / 2, this.y[least] ?? 0];
   }
 
   /** Takes what the worker placed. */

@@ -73,7 +73,7 @@ def patched(old: Columns, change: Columns) -> Columns:
         values = change.arrays.get(name, np.zeros(0))
         was = moved(name, old.arrays[name], splices) if name in old.arrays else values[:0]
         now = np.concatenate([was[:start], values.astype(was.dtype), was[start + removed :]])
-        arrays[name] = np.cumsum([0, *now], dtype=np.int32) if name.endswith(".start") else now
+        arrays[name] = np.append(0, now).cumsum(dtype=np.int32) if name.endswith(".start") else now
     return Columns(header, arrays)
 
 
@@ -95,10 +95,21 @@ def lengths(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _list_splice(old: list[str], new: list[str]) -> Splice:
-    least = min(len(old), len(new))
-    start = next((i for i in range(least) if old[i] != new[i]), least)
-    end = next((i for i in range(least - start) if old[-1 - i] != new[-1 - i]), least - start)
+    start = _common(old, new)
+    end = _common(old[start:][::-1], new[start:][::-1])
     return start, len(old) - start - end, new[start : len(new) - end]
+
+
+def _common(one: list[str], two: list[str]) -> int:
+    """How many elements are equal from the start on."""
+    low, high = 0, min(len(one), len(two))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == two[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _array_splice(old: np.ndarray, new: np.ndarray) -> Splice:

@@ -53,7 +53,7 @@ def splice(earlier: Columns, model: Model, touched: set[Any]) -> Parts | None:
         is_graph(attribute) for node in middle for attribute in node.attributes.values()
     ):
         return None
-    weights = graph.initializers
+    weights = graph.initializers.data
     inputs = [value for value in graph.inputs if value.name not in weights]
     head = [*weights.values(), *inputs]
     (n0, v0), (n1, v1), (_, first) = (old.place(step) for step in (part.start, part.was, 0))
@@ -72,9 +72,11 @@ def splice(earlier: Columns, model: Model, touched: set[Any]) -> Parts | None:
     if not new.ordered or len(new.numbers) < len(new.values) or not new.numbers.keys() >= {*graph.outputs}:
         return None
     within = {node: place for place, node in enumerate(old.nodes[n0:n1], n0)}
-    before = [
-        [old.numbers.get(value, -1) for value in some] for some in (head, new.values[values : tensors.now])
-    ]
+    names = earlier.header["nodes"], earlier.header["tensors"]
+    again = head == old.values[:first] and touched.isdisjoint(head)
+    named = names[1][:first] if again else [value.name or "" for value in head]
+    before = [range(first) if again else [old.numbers.get(value, -1) for value in head],
+              [old.numbers.get(value, -1) for value in new.values[values : tensors.now]]]  # fmt: skip
     new.follows(
         old,
         nodes.join(np.arange(len(old.nodes)), [within.get(node, -1) for node in new.nodes[n0 : nodes.now]]),
@@ -82,12 +84,11 @@ def splice(earlier: Columns, model: Model, touched: set[Any]) -> Parts | None:
             np.int32
         ),
     )
-    names = earlier.header["nodes"], earlier.header["tensors"]
     new.graphs = [{"scope": "", "inputs": [new.numbers[value] for value in inputs],
                    "outputs": [new.numbers[value] for value in graph.outputs]}]  # fmt: skip
     header = new.header(
         [*names[0][:n0], *(node.name or "" for node in new.nodes[n0 : nodes.now]), *names[0][n1:]],
-        [*(value.name or "" for value in head), *names[1][first:v0],
+        [*named, *names[1][first:v0],
          *(value.name or "" for value in new.values[values : tensors.now]), *names[1][v1:]],
     )  # fmt: skip
     kinds = [WEIGHT] * len(weights) + [INPUT] * len(inputs)
@@ -127,7 +128,7 @@ def _arrays(
             arrays[name][tensors.start : tensors.now] = part
         elif name.endswith("start"):
             lengths = nodes.join(np.diff(was), np.diff(part))
-            arrays[name] = np.cumsum([0, *lengths], dtype=np.int32)
+            arrays[name] = np.append(0, lengths).cumsum(dtype=np.int32)
         elif name in ("node.in", "node.out"):
             ends = earlier.arrays[f"{name}.start"]
             cut = _Cut(ends[nodes.start], ends[nodes.was], 0)

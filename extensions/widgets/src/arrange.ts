@@ -9,8 +9,7 @@ const layoutUrl = URL.createObjectURL(new Blob([workerText], { type: "text/javas
 const here = import(/* @vite-ignore */ layoutUrl).then(() => (self as unknown as { workbenchPlace: typeof place }).workbenchPlace);
 here.catch(() => {}); // told where it is used
 const AT_ONCE = 12000; // items up to which the page itself is quicker than a worker: it is there, and nothing is copied
-
-const KEPT = 3; // scenes
+const KEPT = 3; // scenes, with where their items are
 
 export class Arranger {
   private worker?: Worker;

@@ -104,11 +104,9 @@ export class View {
     this.observe();
     this.readTheme(); // before anything is coloured
     this.dressed();
-    this.motion.measure();
-    this.motion.look();
     this.select(this.named(this.state.selection), { quiet: true });
     this.over.hidden = true;
-    this.motion.draw();
+    this.motion.measure(); // which draws
     this.root.dataset.state = "ready";
     performance.mark("workbench-drawn");
     this.live.start();

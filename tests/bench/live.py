@@ -24,7 +24,19 @@ ACT = """async ([what, node]) => {
   if (at >= 0) v.select([at], {quiet: true});
   v.motion.show(v.selection);
   await new Promise((done) => setTimeout(done, 400));
-  const {stamp} = v.data.head, started = performance.now();
+  const {stamp} = v.data.head, {draw} = v.renderer;
+  const drawn = new Promise((done, failed) => {
+    const late = setTimeout(() => failed(new Error(`${what} of ${node}: ${note.textContent}`)), 20000);
+    v.renderer.draw = () => {
+      draw.call(v.renderer);
+      if (v.data.head.stamp === stamp) return;
+      v.canvas.getContext('2d').getImageData(0, 0, 1, 1); // when its pixels are there
+      done(performance.now());
+      clearTimeout(late);
+      delete v.renderer.draw;
+    };
+  });
+  const started = performance.now();
   const press = (options) => v.canvas.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, ...options}));
   const tensor = v.data.head.tensors.indexOf(node + '_out');
   if (what === 'delete') press({key: 'Delete'});
@@ -32,12 +44,7 @@ ACT = """async ([what, node]) => {
   else if (what === 'attribute') v.edits.act({edit: 'set_attribute', node, name: 'axis', value_text: '3'});
   else if (what === 'rename') v.edits.act({edit: 'rename_node', node, name: node + 'ed'});
   else v.edits.act({edit: 'insert_identity', tensor});
-  while (v.data.head.stamp === stamp) {
-    if (performance.now() - started > 20000) throw new Error(`${what} of ${node}: ${note.textContent}`);
-    await new Promise(requestAnimationFrame);
-  }
-  await new Promise((done) => setTimeout(done)); // after the frame in which it is drawn
-  return performance.now() - started;
+  return (await drawn) - started;
 }"""
 KINDS = ("attribute", "rename", "delete", "insert")
 

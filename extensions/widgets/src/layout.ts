@@ -19,6 +19,7 @@ export interface LevelInput {
   start: Int32Array; // per tensor: where its consumers start in dst
   dst: Int32Array;
   hint?: Float32Array; // earlier hint of each item (NaN: new), so that what did not change keeps its order
+  crossings?: number; // of the earlier layout: with as few as that the order stays
   columns?: Float32Array; // earlier column of each item (NaN: new): given, a tall drawing goes on in further columns
   scope?: Int32Array; // with columns, per item: its module, for breaks between modules
   parents?: Int32Array; // of each module the one around it, which has a lower number
@@ -293,7 +294,7 @@ export function layout(input: LevelInput): LevelOutput {
   const cut = cuts(input, back, layer);
   const g = expand(input, back, layer, rank, cut);
   initial(g, input.hint);
-  const crossed = reduceCrossings(g, g.v < 6000 ? 32 : g.v < 60000 ? 8 : 4);
+  const crossed = reduceCrossings(g, g.v < 6000 ? 32 : g.v < 60000 ? 8 : 4, input.crossings);
   const need = needs(g);
   const column = input.columns && n ? columnsOf(input, g, back, need, talls(g, input.h)) : new Int32Array(g.layers);
   const vx = n ? narrowest(g, column, need) : new Float32Array(0);

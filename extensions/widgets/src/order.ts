@@ -158,8 +158,8 @@ function barycentre(start: Int32Array, list: Int32Array, pos: Int32Array, u: num
   return sum / count;
 }
 
-/** Sweeps; the number of crossings that are left. */
-export function reduceCrossings(g: Work, rounds: number): number {
+/** Sweeps, until there are few enough crossings; the number that is left. */
+export function reduceCrossings(g: Work, rounds: number, enough = 0): number {
   const { layers, layerStart, order, pos } = g;
   const counted = new Crossings(g);
   const sorter = new Sorter(g);
@@ -212,7 +212,7 @@ export function reduceCrossings(g: Work, rounds: number): number {
   const flat = g.v < 6000 ? 1 : 3; // in a large graph a round that changes nothing says more than one that makes it worse
   let best = counted.count();
   let kept = order.slice();
-  for (let round = 0, stale = 0; round < rounds && best && stale < 5; round++) {
+  for (let round = 0, stale = 0; round < rounds && best > enough && stale < 5; round++) {
     sweep((round & 1) === 1, (round & 3) > 1);
     if (g.v < 60000) transpose(g.v < 6000 ? 6 : 1);
     const now = counted.count();

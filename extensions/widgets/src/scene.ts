@@ -8,6 +8,8 @@ export const GROUP = 1;
 export const INPUT = 2;
 export const OUTPUT = 3;
 
+const LARGE = 2000; // items
+
 export interface Level {
   input: LevelInput;
   inside: [number, number[]][]; // item of this level -> levels drawn inside it
@@ -171,7 +173,11 @@ export class Scene {
     const columns = this.choice.wrap ? new Float32Array(n).fill(NaN) : undefined;
     const scope = Int32Array.from({ length: n }, (_, i) => this.scopeOf(first + i));
     let hint: Float32Array | undefined;
+    let crossings: number | undefined;
     if (earlier) {
+      const at = earlier.scene.parts.findIndex((part) => part.graph === graph);
+      // a large graph of which little has changed: its order need not become better than it was
+      if (at >= 0 && n > LARGE && Math.abs(earlier.scene.levels[at].input.n - n) < n / 100) crossings = earlier.scene.placed!.out[at].crossings;
       hint = new Float32Array(n).fill(NaN);
       for (let i = 0; i < n; i++) {
         const was = this.was[first + i] = this.before(first + i, earlier);
@@ -181,7 +187,7 @@ export class Scene {
       }
     }
     this.levels.push({
-      input: { n, w, h, src, start, dst, hint, columns, ...(columns && { scope, parents: this.parents }) },
+      input: { n, w, h, src, start, dst, hint, crossings, columns, ...(columns && { scope, parents: this.parents }) },
       inside: inside.map(([node, places]) => [this.itemOf[node] - first, places]),
     });
     for (let i = first; i < this.kind.length; i++) if (this.kind[i] !== NODE) this.others.set(this.key(i), i);

@@ -63,7 +63,8 @@ def measure(nodes: int, rounds: int) -> dict[str, list[float]]:
             ui_browser.run_cell(page, 0)
             page.wait_for_selector(".wbg[data-state=ready]", timeout=120_000)
             page.wait_for_function("() => !!document.querySelector('.wbg').view.data.macs", timeout=120_000)
-            layers = page.evaluate("() => document.querySelector('.wbg').view.data.nodes") // 43
+            names = page.evaluate("() => document.querySelector('.wbg').view.data.head.nodes")
+            layers = sum(name.endswith("/attn/Softmax") for name in names)
             for turn in range(rounds):
                 node = f"/layers.{(turn * 31) % (layers - 2) + 1}/attn/Softmax"
                 for kind in KINDS:

@@ -16,6 +16,7 @@ from onnx import TensorProto
 
 from .errors import ModelError, NotInModelError
 from .model.info import DTYPES, nbytes
+from .model.walk import NUMBERS
 
 RANDOM = {
     "RandomNormal",
@@ -29,10 +30,7 @@ _ELEMENT = {name: number for number, name in DTYPES.items()} | {
     "object": TensorProto.STRING,
     "str": TensorProto.STRING,
 }
-_PLAIN = {
-    "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
-    "value_string": np.object_, "value_strings": np.object_,
-}  # fmt: skip
+_PLAIN = {**NUMBERS, "value_string": np.object_, "value_strings": np.object_}
 _NAMES = {code: name for name, code in _ELEMENT.items() if name != "str"}
 _SEQUENCES = {
     "SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceMap", "SplitToSequence",

@@ -22,7 +22,7 @@ import onnx_ir as ir
 from . import proto as protos
 from .facts import SMALL, Fact, Term, absent, may_be_shape, of_tensor, of_type, renumbered, values_of
 from .scopes import nested
-from .walk import MAX_VISITS, find_schema
+from .walk import MAX_VISITS, NUMBERS, find_schema
 
 _FLOATS = {"Resize": (1, 2), "Upsample": (1,), "Range": (0, 1, 2)}
 """Operators whose output shape depends on values of floats -> the inputs that hold these."""
@@ -216,11 +216,6 @@ def held(value: ir.Value) -> ir.TensorProtocol | None:
     return value.const_value if value.const_value is not None or node is None else constant(node)
 
 
-_KINDS = {
-    "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
-}  # fmt: skip
-
-
 def constant(node: ir.Node) -> ir.TensorProtocol | None:
     """The numbers that a Constant holds; None for text, for sparse ones, and for any other node."""
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
@@ -231,7 +226,7 @@ def constant(node: ir.Node) -> ir.TensorProtocol | None:
     if attribute.type == ir.AttributeType.TENSOR:
         found: ir.TensorProtocol = attribute.value
         return found
-    kind = _KINDS.get(attribute.name)
+    kind = NUMBERS.get(attribute.name)
     return ir.tensor(np.array(attribute.value, kind)) if kind is not None else None
 
 

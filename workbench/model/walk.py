@@ -38,6 +38,10 @@ _SHAPE_ARITHMETIC = frozenset(
     """.split()  # noqa: SIM905 - shorter than a list of strings
 )
 _ONNX = ("", "ai.onnx")
+NUMBERS = {
+    "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
+}  # fmt: skip
+"""Attributes of a Constant that hold plain numbers -> their dtype."""
 _UNKNOWN = TensorInfo("", "", None)
 
 
@@ -181,18 +185,12 @@ class Scope:
 
     def _constant_node(self, node: NodeProto) -> NodeCost:
         attribute = node.attribute[0] if node.attribute else AttributeProto()
-        kinds = {
-            "value_float": np.float32,
-            "value_floats": np.float32,
-            "value_int": np.int64,
-            "value_ints": np.int64,
-        }
         if not node.output:
             return NodeCost(0, 0)
         if attribute.HasField("t"):
             self._constant(node.output[0], attribute.t)
-        elif attribute.name in kinds:
-            array = np.array(onnx.helper.get_attribute_value(attribute), dtype=kinds[attribute.name])
+        elif attribute.name in NUMBERS:
+            array = np.array(onnx.helper.get_attribute_value(attribute), dtype=NUMBERS[attribute.name])
             dtype = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
             self.types[node.output[0]] = onnx.helper.make_tensor_type_proto(dtype, array.shape)
             self._know(node.output[0], array)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .build import ACTIVATION, INPUT, WEIGHT, attribute_text, held, module_path, shape_text
+from .build import ACTIVATION, INPUT, WEIGHT, attribute_text, module_path, shape_text
 from .columns import Columns, columns, inferred, shapes, unpack
 from .merged import kept, merged
 from .overlay import Overlay, overlay
@@ -16,7 +16,6 @@ __all__ = [
     "Overlay",
     "attribute_text",
     "columns",
-    "held",
     "inferred",
     "kept",
     "merged",

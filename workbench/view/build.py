@@ -15,6 +15,7 @@ import onnx_ir as ir
 from ..edits.notes import SCOPE
 from ..model import Model, scopes
 from ..model.info import DTYPES
+from ..model.nodewise import held
 from ..model.scopes import GraphLike
 from .origin import made_by
 
@@ -326,24 +327,6 @@ def shape_text(shape: tuple[int | str | None, ...] | None) -> str:
 
 def is_graph(attribute: ir.Attr) -> bool:
     return attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-
-
-def held(value: ir.Value) -> ir.TensorProtocol | None:
-    """The numbers of an initializer or of a Constant node."""
-    if value.const_value is not None:
-        return value.const_value
-    producer = value.producer()
-    if producer is None or producer.op_type != "Constant":
-        return None
-    attribute = next(iter(producer.attributes.values()), None)
-    if attribute is None or attribute.is_ref():
-        return None
-    if attribute.type == ir.AttributeType.TENSOR:
-        return attribute.value
-    kinds = {"value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64"}
-    if attribute.name in kinds:
-        return ir.tensor(np.array(attribute.value, kinds[attribute.name]))
-    return None
 
 
 def declared(value: ir.Value) -> tuple[str, tuple[int | str | None, ...] | None]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .build import WEIGHT, held
+from ..model.nodewise import held
+from .build import WEIGHT
 from .columns import Columns
 from .overlay import Overlay
 

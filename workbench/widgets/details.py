@@ -12,8 +12,9 @@ import onnx_ir as ir
 from ..edits.words import choices
 from ..errors import NotInModelError
 from ..model import Model
+from ..model.nodewise import held
 from ..model.scopes import scopes
-from ..view import WEIGHT, Columns, attribute_text, held, module_path
+from ..view import WEIGHT, Columns, attribute_text, module_path
 
 SAMPLE = 20_000_000
 """Elements of a weight up to which statistics are of all of it; beyond, of as many, evenly spread."""

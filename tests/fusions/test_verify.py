@@ -166,7 +166,7 @@ def test_only_what_pairs_need_is_run():
 
 
 def test_pairs_of_constants_and_of_other_shapes():
-    made = graph("k = Neg(w) l = Abs(k) a = Relu(x) y = ReduceMax<axes=[0]>(a)", w=array(4))
+    made = graph("k = Neg(w) l = Abs(k) a = Relu(x) y = ReduceMax<axes=[0]>(a)", w=np.array([-1, 2, -3, 4], np.float32))
     with Inside() as worker:
         found = worker.compare(made, {"l": "k", "y": "a"}, [{"x": np.ones((64, 64), np.float32)}], {}, "odd")
         assert worker.compare(made, {}, [], {}, "nothing") == {}

@@ -4,6 +4,7 @@ import { deflateSync } from "fflate";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { assembled } from "./assemble.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = resolve(process.argv[2] ?? join(here, "../../workbench/widgets/static"));
@@ -19,6 +20,13 @@ const worker = {
     });
   },
 };
+const wasm = {
+  name: "wasm",
+  setup(build_) {
+    build_.onResolve({ filter: /^wasm:/ }, (args) => ({ path: args.path.slice(5), namespace: "wasm" }));
+    build_.onLoad({ filter: /.*/, namespace: "wasm" }, async (args) => ({ contents: await assembled(args.path), loader: "binary" }));
+  },
+};
 const css = {
   name: "css",
   setup(build_) {
@@ -32,7 +40,7 @@ const css = {
 // The module is packed: it travels with every widget into every notebook. The compressor is JavaScript, so that the same
 // sources give the same bytes with every version of node.
 const { outputFiles: [{ contents }] } = await build({
-  ...common, entryPoints: ["src/graph.ts"], format: "esm", write: false, plugins: [worker, css],
+  ...common, entryPoints: ["src/graph.ts"], format: "esm", write: false, plugins: [worker, wasm, css],
 });
 const packed = Buffer.from(deflateSync(contents, { level: 9, mem: 12 })).toString("base64");
 const bundle = `const z=Uint8Array.from(atob("${packed}"),c=>c.charCodeAt(0)),

@@ -1,13 +1,12 @@
 // Places the levels of a scene: small ones on the page, large ones in a worker.
-import type { place, Placed } from "./place";
+import { place, type Placed } from "./place";
 import type { Scene } from "./scene";
+import code from "wasm:layout/index.ts";
 import workerText from "worker:./worker.ts";
 
-// The layout is in the bundle once, as text: what the worker runs, and what this page imports (at once, so that a first
-// graph need not wait for it).
-const layoutUrl = URL.createObjectURL(new Blob([workerText], { type: "text/javascript" }));
-const here = import(/* @vite-ignore */ layoutUrl).then(() => (self as unknown as { workbenchPlace: typeof place }).workbenchPlace);
-here.catch(() => {}); // told where it is used
+// compiled while the kernel is still at work
+const compiled = WebAssembly.compile(code);
+compiled.catch(() => {}); // told where it is used
 const AT_ONCE = 12000; // items up to which the page itself is quicker than a worker: it is there, and nothing is copied
 const KEPT = 3; // scenes, with where their items are
 
@@ -27,11 +26,12 @@ export class Arranger {
 
   private async layout({ kind, levels }: Scene): Promise<Placed> {
     const worker = kind.length < AT_ONCE ? undefined : this.begin();
-    if (!worker) return (await here)(levels);
+    const module = await compiled;
+    if (!worker) return place(module, levels);
     const id = ++this.job;
     return new Promise((done, failed) => {
       this.jobs.set(id, { done, failed });
-      worker.postMessage({ id, levels });
+      worker.postMessage({ id, module, levels });
     });
   }
 
@@ -39,7 +39,7 @@ export class Arranger {
   begin(): Worker | undefined {
     if (this.worker) return this.worker;
     try {
-      this.worker = new Worker(layoutUrl);
+      this.worker = new Worker(URL.createObjectURL(new Blob([workerText], { type: "text/javascript" })));
     } catch {
       return undefined;
     }

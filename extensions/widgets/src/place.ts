@@ -1,4 +1,4 @@
-// Places the levels of a scene, inner ones first; runs in the worker (and where there is none, on the page).
+// Places the levels of a scene, inner ones first; on the page, or in the worker.
 import { HEAD, layout, type LevelOutput, PAD } from "./layout";
 import type { Level } from "./scene";
 
@@ -7,7 +7,7 @@ export interface Placed {
   sizes: { w: Float32Array; h: Float32Array }[];
 }
 
-export function place(levels: Level[]): Placed {
+export function place(module: WebAssembly.Module, levels: Level[]): Placed {
   const out: LevelOutput[] = [];
   const sizes: Placed["sizes"] = [];
   for (const { input, inside } of levels) {
@@ -16,7 +16,7 @@ export function place(levels: Level[]): Placed {
       input.w[item] = Math.max(input.w[item], sum);
       input.h[item] = Math.max(...places.map((p) => out[p].height)) + HEAD + 16 + PAD;
     }
-    out.push(layout(input));
+    out.push(layout(module, input));
     sizes.push({ w: input.w, h: input.h });
   }
   return { out, sizes };

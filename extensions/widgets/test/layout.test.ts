@@ -1,6 +1,7 @@
 import dagre from "@dagrejs/dagre";
 import { describe, expect, test, vi } from "vitest";
-import { layout, type LevelInput, type LevelOutput } from "../src/layout";
+import type { LevelInput, LevelOutput } from "../src/layout";
+import { layout } from "./compiled";
 import { level, random, residual, transformer } from "./graphs";
 
 vi.setConfig({ testTimeout: 60_000 }); // the machine may be busy

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { Data, type Unpacked } from "../src/data";
 import { place } from "../src/place";
 import { Scene } from "../src/scene";
+import { module } from "./compiled";
 
 const LONG = 300;
 
@@ -31,7 +32,7 @@ function branch(extra = 0): Data {
 
 function shown(data: Data, opened: number[], before?: Scene, wrap = true): Scene {
   const scene = new Scene(data, { collapsed: new Set(), opened: new Set(opened), hide: [], wrap }, before && { scene: before });
-  scene.finish(place(scene.levels));
+  scene.finish(place(module, scene.levels));
   return scene;
 }
 

@@ -1,4 +1,4 @@
-// Builds one bundle per widget into workbench/widgets/static (or the folder that is named); the worker goes in as text.
+// Builds one bundle per widget into workbench/widgets/static (or the folder that is named).
 import { build } from "esbuild";
 import { deflateSync } from "fflate";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -10,16 +10,6 @@ const here = dirname(fileURLToPath(import.meta.url));
 const out = resolve(process.argv[2] ?? join(here, "../../workbench/widgets/static"));
 const common = { bundle: true, minify: true, target: "es2022", charset: "utf8", legalComments: "none", absWorkingDir: here };
 
-const worker = {
-  name: "worker",
-  setup(build_) {
-    build_.onResolve({ filter: /^worker:/ }, (args) => ({ path: resolve(args.resolveDir, args.path.slice(7)), namespace: "worker" }));
-    build_.onLoad({ filter: /.*/, namespace: "worker" }, async (args) => {
-      const made = await build({ ...common, entryPoints: [args.path], format: "iife", write: false });
-      return { contents: made.outputFiles[0].text, loader: "text" };
-    });
-  },
-};
 const wasm = {
   name: "wasm",
   setup(build_) {
@@ -40,7 +30,7 @@ const css = {
 // The module is packed: it travels with every widget into every notebook. The compressor is JavaScript, so that the same
 // sources give the same bytes with every version of node.
 const { outputFiles: [{ contents }] } = await build({
-  ...common, entryPoints: ["src/graph.ts"], format: "esm", write: false, plugins: [worker, wasm, css],
+  ...common, entryPoints: ["src/graph.ts"], format: "esm", write: false, plugins: [wasm, css],
 });
 const packed = Buffer.from(deflateSync(contents, { level: 9, mem: 12 })).toString("base64");
 const bundle = `const z=Uint8Array.from(atob("${packed}"),c=>c.charCodeAt(0)),

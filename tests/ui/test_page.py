@@ -72,7 +72,6 @@ def small(page, tmp_path):
 
 def test_it_draws_and_asks_the_network_for_nothing(page, tmp_path):
     requests = show(page, tmp_path, graphs.transformer(12_500))
-    assert state(page, "v.arranger.jobs.size === 0 && !!v.arranger.worker")  # large enough for the worker
     assert ink(page) > 20
     assert [url for url in requests if not url.startswith(("file:", "blob:", "data:"))] == []
     assert page.locator(".wbg-title").text_content() == "transformer"

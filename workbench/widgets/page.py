@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:; "
-    "worker-src blob:; img-src data:"
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob:; "
+    "img-src data:"
 )
 PAGE = """<!doctype html>
 <html lang="en">

@@ -2,10 +2,6 @@ declare module "*.css" {
   const text: string;
   export default text;
 }
-declare module "worker:*" {
-  const text: string;
-  export default text;
-}
 declare module "wasm:*" {
   const code: Uint8Array<ArrayBuffer>;
   export default code;

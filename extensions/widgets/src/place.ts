@@ -1,4 +1,4 @@
-// Places the levels of a scene, inner ones first; on the page, or in the worker.
+// Places the levels of a scene, inner ones first.
 import { HEAD, layout, type LevelOutput, PAD } from "./layout";
 import type { Level } from "./scene";
 

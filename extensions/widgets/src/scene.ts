@@ -31,7 +31,7 @@ interface Part {
   graph: number;
 }
 
-/** Items and levels (inner ones first) for a choice; the worker places them. */
+/** Items and levels (inner ones first) for a choice; `place` says where they are. */
 export class Scene {
   kind: number[] = [];
   ref: number[] = [];
@@ -257,7 +257,7 @@ export class Scene {
     return [this.x[least] ?? this.width / 2, this.y[least] ?? 0];
   }
 
-  /** Takes what the worker placed. */
+  /** Takes where everything is. */
   finish(given: Placed) {
     this.placed = given;
     const { out: placed, sizes } = given;

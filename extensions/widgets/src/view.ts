@@ -95,7 +95,6 @@ export class View {
   private async start() {
     this.state = this.host.state();
     const columns = await this.host.load();
-    if (columns.byteLength > 1_500_000) this.arranger.begin(); // it starts while the page reads
     this.data = new Data(unpack(columns));
     this.scene = await this.arrange(this.data);
     this.renderer = new Renderer(this.canvas, this.scene, this.theme);
@@ -157,7 +156,7 @@ export class View {
   }
 
   dispose() {
-    for (const part of [this.live, this.motion, this.words, this.arranger]) part.dispose();
+    for (const part of [this.live, this.motion, this.words]) part.dispose();
     for (const end of this.ends) end();
     this.root.remove();
   }

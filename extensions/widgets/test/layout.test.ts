@@ -85,6 +85,10 @@ describe("small graphs", () => {
     expect(out.width).toBeLessThan(200);
   });
 
+  test("what goes wrong inside is said", () => {
+    expect(() => layout({ ...level(2, [[0, [1]]]), dst: Int32Array.of(7) })).toThrow("layout: Index out of range");
+  });
+
   test("a source that is needed late stands near its consumer", () => {
     const out = layout(level(5, [[0, [1]], [1, [2]], [2, [3]], [4, [3]]]));
     expect(out.y[4]).toBe(out.y[2]);

@@ -42,58 +42,94 @@ def splice(earlier: Columns, model: Model, touched: set[Any]) -> Parts | None:
         None where all has to be walked: several graphs, tensors that are read before they are made, nothing inferred
         yet (then what the file declares counts). Tensors of ``earlier`` keep their dtypes and shapes.
     """
-    old, graph = earlier.builder, model.ir.graph
+    old = earlier.builder
     if old is None or not old.ordered or len(old.graphs) > 1 or model.ir.functions:
         return None
-    steps = list(graph)
-    makers = {value.producer() for value in touched if isinstance(value, ir.Value)}
-    part = _between(old.steps, steps, touched | makers)
-    middle = steps[part.start : part.now]
+    made = _Splice(earlier, old, model, touched)
     if "node.macs" not in earlier.arrays or any(
-        is_graph(attribute) for node in middle for attribute in node.attributes.values()
+        is_graph(attribute) for node in made.middle for attribute in node.attributes.values()
     ):
         return None
-    weights = graph.initializers.data
-    inputs = [value for value in graph.inputs if value.name not in weights]
-    head = [*weights.values(), *inputs]
-    (n0, v0), (n1, v1), (_, first) = (old.place(step) for step in (part.start, part.was, 0))
-    new = Builder(model, old)
-    new.every = [("", graph, steps, None, "")]
-    new.steps, new.nodes = steps[: part.start], old.nodes[:n0]
-    new.constants = [place for place in old.constants if place < part.start]
-    new.number(head + old.values[first:v0])
-    values = len(new.values)
-    new.go(0, middle)
-    walked = new.arrays(n0, values)
-    nodes, tensors = _Cut(n0, n1, len(new.nodes)), _Cut(values, v1, len(new.values))
-    new.steps, new.nodes = steps, new.nodes + old.nodes[n1:]
-    new.constants += [place + part.now - part.was for place in old.constants if place >= part.was]
-    new.number(old.values[v1:])
-    if not new.ordered or len(new.numbers) < len(new.values) or not new.numbers.keys() >= {*graph.outputs}:
+    walked = made.walk()
+    if walked is None:
         return None
-    within = {node: place for place, node in enumerate(old.nodes[n0:n1], n0)}
-    names = earlier.header["nodes"], earlier.header["tensors"]
-    again = head == old.values[:first] and touched.isdisjoint(head)
-    named = names[1][:first] if again else [value.name or "" for value in head]
-    before = [range(first) if again else [old.numbers.get(value, -1) for value in head],
-              [old.numbers.get(value, -1) for value in new.values[values : tensors.now]]]  # fmt: skip
-    new.follows(
-        old,
-        nodes.join(np.arange(len(old.nodes)), [within.get(node, -1) for node in new.nodes[n0 : nodes.now]]),
-        np.concatenate([before[0], np.arange(first, v0), before[1], np.arange(v1, len(old.values))]).astype(
-            np.int32
-        ),
-    )
-    new.graphs = [{"scope": "", "inputs": [new.numbers[value] for value in inputs],
-                   "outputs": [new.numbers[value] for value in graph.outputs]}]  # fmt: skip
-    header = new.header(
-        [*names[0][:n0], *(node.name or "" for node in new.nodes[n0 : nodes.now]), *names[0][n1:]],
-        [*named, *names[1][first:v0],
-         *(value.name or "" for value in new.values[values : tensors.now]), *names[1][v1:]],
-    )  # fmt: skip
-    kinds = [WEIGHT] * len(weights) + [INPUT] * len(inputs)
-    arrays = _arrays(earlier, new, walked, nodes, tensors, kinds)
-    return (new, header, arrays) if arrays is not None else None
+    made.follow()
+    header = made.header()
+    kinds = [WEIGHT] * len(made.weights) + [INPUT] * len(made.inputs)
+    arrays = _arrays(earlier, made.new, walked, made.nodes, made.tensors, kinds)
+    return (made.new, header, arrays) if arrays is not None else None
+
+
+class _Splice:
+    """The later version: what is before the part that is walked, the part, and what is after it."""
+
+    def __init__(self, earlier: Columns, old: Builder, model: Model, touched: set[Any]):
+        self.earlier, self.old, self.graph, self.touched = earlier, old, model.ir.graph, touched
+        self.weights = self.graph.initializers.data
+        self.inputs = [value for value in self.graph.inputs if value.name not in self.weights]
+        self.head = [*self.weights.values(), *self.inputs]  # they are numbered first
+        self.steps = list(self.graph)
+        makers = {value.producer() for value in touched if isinstance(value, ir.Value)}
+        self.part = _between(old.steps, self.steps, touched | makers)
+        self.middle = self.steps[self.part.start : self.part.now]
+        self.new = Builder(model, old)
+
+    def walk(self) -> dict[str, np.ndarray] | None:
+        """Numbers everything; the arrays of the part, or None where a tensor is read before it is made."""
+        old, new, part, graph = self.old, self.new, self.part, self.graph
+        (n0, v0), (n1, v1), (_, first) = (old.place(step) for step in (part.start, part.was, 0))
+        new.every = [("", graph, self.steps, None, "")]
+        new.steps, new.nodes = self.steps[: part.start], old.nodes[:n0]
+        new.constants = [place for place in old.constants if place < part.start]
+        new.number(self.head + old.values[first:v0])
+        values = len(new.values)
+        new.go(0, self.middle)
+        walked = new.arrays(n0, values)
+        self.nodes = _Cut(n0, n1, len(new.nodes))
+        self.tensors, self.between = _Cut(values, v1, len(new.values)), slice(first, v0)
+        self.same_head = self.head == old.values[:first] and self.touched.isdisjoint(self.head)
+        new.steps, new.nodes = self.steps, new.nodes + old.nodes[n1:]
+        new.constants += [place + part.now - part.was for place in old.constants if place >= part.was]
+        new.number(old.values[v1:])
+        made = new.numbers.keys() >= {*graph.outputs}
+        if not new.ordered or not made or len(new.numbers) < len(new.values):
+            return None
+        new.graphs = [{"scope": "", "inputs": [new.numbers[value] for value in self.inputs],
+                       "outputs": [new.numbers[value] for value in graph.outputs]}]  # fmt: skip
+        return walked
+
+    def follow(self) -> None:
+        """Tells the builder which node and which tensor each was before."""
+        old, nodes, tensors = self.old, self.nodes, self.tensors
+        within = {node: place for place, node in enumerate(old.nodes[nodes.start : nodes.was], nodes.start)}
+        numbers = np.arange(len(old.values), dtype=np.int32)
+
+        def before(values: list[ir.Value]) -> np.ndarray:
+            return np.array([old.numbers.get(value, -1) for value in values], np.int32)
+
+        head = numbers[: self.between.start] if self.same_head else before(self.head)
+        walked = before(self.new.values[tensors.start : tensors.now])
+        self.new.follows(
+            old,
+            nodes.join(np.arange(len(old.nodes)), [within.get(node, -1) for node in self._nodes]),
+            np.concatenate([head, numbers[self.between], walked, numbers[tensors.was :]]),
+        )
+
+    @property
+    def _nodes(self) -> list[ir.Node]:
+        """Those of the part."""
+        return self.new.nodes[self.nodes.start : self.nodes.now]
+
+    def header(self) -> dict[str, Any]:
+        """With the names of before where they can be taken over."""
+        nodes, tensors, new = self.nodes, self.tensors, self.new
+        names, values = self.earlier.header["nodes"], self.earlier.header["tensors"]
+        head = values[: self.between.start] if self.same_head else [value.name or "" for value in self.head]
+        walked = [value.name or "" for value in new.values[tensors.start : tensors.now]]
+        return new.header(
+            [*names[: nodes.start], *(node.name or "" for node in self._nodes), *names[nodes.was :]],
+            [*head, *values[self.between], *walked, *values[tensors.was :]],
+        )
 
 
 def _between(was: list[ir.Node], now: list[ir.Node], touched: set[Any]) -> _Cut:

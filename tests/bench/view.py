@@ -146,7 +146,8 @@ def netron_server(model: Path):
     port = ui_browser.free_port()
     start = f"netron.start({str(model)!r}, address=('127.0.0.1', {port}), browse=False)"
     code = f"import netron, time; {start}; time.sleep(1e6)"
-    server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen([sys.executable, "-c", code], stdout=quiet, stderr=quiet)
     try:
         for _ in range(100):
             try:

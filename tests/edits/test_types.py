@@ -135,3 +135,60 @@ def test_types_where_shapes_are_computed(seed):
     except WorkbenchError:
         return
     check(model, seed, 5)
+
+
+def strided(*middle: onnx.NodeProto, order: int = 1) -> wb.Model:
+    """A Conv with a stride on each side of some nodes from ``a`` to ``b``, and dims as torch's exporter writes them."""
+    weight = numpy_helper.from_array(np.ones((4, 4, 3, 3), np.float32), "w")
+    conv = dict(strides=[2, 2], pads=[1, 1, 1, 1])
+    nodes = [helper.make_node("Conv", ["x", "w"], ["a"], "before", **conv), *middle]
+    nodes.append(helper.make_node("Conv", ["b", "w"], ["y"], "after", **conv))
+    kinds = {
+        name: helper.make_tensor_value_info(name, 1, ["batch", 4, *dims])
+        for name, dims in {
+            "x": ("h", "w"),
+            "a": ("floor(h/2)", "floor(w/2)"),
+            "b": ("floor(h/2)", "floor(w/2)")[::order],
+            "y": ("floor(floor(h/2)/2)", "floor(floor(w/2)/2)")[::order],
+        }.items()
+    }
+    graph = helper.make_graph(
+        nodes, "strided", [kinds["x"]], [kinds["y"]], [weight], value_info=[kinds["a"], kinds["b"]]
+    )
+    return wb.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
+
+
+def test_what_a_fusion_leaves_as_it_was_keeps_its_dims():
+    silu = [
+        helper.make_node("Sigmoid", ["a"], ["s"], "sigmoid"),
+        helper.make_node("Mul", ["a", "s"], ["b"], "mul"),
+    ]
+    model = strided(*silu)
+    fused = model.fuse(progress=False)
+    assert [node.op_type for node in fused.ir.graph] == ["Conv", "SiLU", "Conv"]
+    assert fused.outputs == model.outputs
+    diff = wb.diff(model, fused)
+    assert "changed type" not in set(diff.change)
+
+
+def test_a_bypass_between_equal_tensors_keeps_dims_and_another_does_not():
+    model = strided(helper.make_node("Relu", ["a"], ["b"], "relu"))
+    assert model.delete("relu").outputs == model.outputs
+    turned = strided(helper.make_node("Transpose", ["a"], ["b"], "turn", perm=[0, 1, 3, 2]), order=-1)
+    assert turned.delete("turn").outputs[0].shape == ("batch", 4, None, None)
+
+
+def test_an_attribute_that_changes_lets_go_of_dims_that_are_not_known():
+    model = strided(helper.make_node("Transpose", ["a"], ["b"], "turn", perm=[0, 1, 3, 2]), order=-1)
+    changed = model.set_attribute("after", "strides", [1, 1])
+    assert changed.outputs[0].shape == ("batch", 4, None, None)
+
+
+def test_an_attribute_that_decides_about_no_shape_keeps_dims():
+    model = strided(helper.make_node("LeakyRelu", ["a"], ["b"], "leaky", alpha=0.5))
+    for changed in (
+        model.set_attribute("leaky", "alpha", 0.25),
+        model.set_attribute("after", "auto_pad", "NOTSET"),
+    ):
+        assert changed.outputs == model.outputs
+        assert changed.ir.graph.node("after").inputs[0].shape == ("batch", 4, "floor(h/2)", "floor(w/2)")

@@ -29,7 +29,9 @@ class Draft(Names):
     Attributes:
         types: what is known of the type of each value.
         log: the steps since ``start``.
-        touched: nodes whose operator, attributes or inputs a step changed; they are checked when the edit ends.
+        touched: nodes whose operator, attributes or inputs a step changed; they are checked when the edit ends. With
+            what they read before, where nothing else of them has changed; else None.
+        new: nodes that were put in.
         retyped: values whose type a step changed, with the type before.
         renamed: things (nodes, values) whose name or metadata a step changed.
         afterwards: called when types have been inferred, for an edit that knows more of them than onnx can infer.
@@ -43,7 +45,8 @@ class Draft(Names):
     def start(self) -> None:
         """Begin to note steps."""
         self.log: list[Step] = []
-        self.touched: dict[ir.Node, None] = {}
+        self.touched: dict[ir.Node, tuple[ir.Value | None, ...] | None] = {}
+        self.new: set[ir.Node] = set()
         self.retyped: dict[ir.Value, onnx.TypeProto | None] = {}
         self.renamed: dict[Any, None] = {}
         self.types.start()
@@ -156,8 +159,9 @@ class Draft(Names):
 
     def set_inputs(self, node: ir.Node, inputs: Iterable[ir.Value | None]) -> None:
         """Set all inputs of a node."""
-        self._rewire(node, tuple(node.inputs), tuple(inputs))
-        self.touched[node] = None
+        old = tuple(node.inputs)
+        self._rewire(node, old, tuple(inputs))
+        self.touched.setdefault(node, old)
 
     def redirect(
         self, value: ir.Value, new: ir.Value, uses: Iterable[tuple[ir.Node, int]] | None = None
@@ -190,6 +194,7 @@ class Draft(Names):
 
         self.do(step, undo)
         self.touched.update(dict.fromkeys(nodes))
+        self.new.update(nodes)
 
     def remove(self, graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
         """Take nodes out of a graph; nothing may use their outputs any more."""

@@ -18,7 +18,7 @@ from ..model.nodewise import RESULTS, Result, Signature, infer, of_constant, sig
 from ..model.scopes import bodies
 from .infer import inmost, misfit, text
 from .schema import check_inputs, schema_of
-from .tensortypes import has_rank, refined, same, without_shape
+from .tensortypes import has_rank, refined, same, sized, without_shape
 
 if TYPE_CHECKING:
     from .draft import Draft
@@ -50,6 +50,7 @@ class Sweep:
         self._changed = {value for value, old in self._before.items() if self.facts[value] is not old}
         self._ends = set(draft.model.graph.outputs)
         self._dirty: set[ir.Node] = set()
+        self._signed: dict[ir.Node, Signature] = {}  # as they were, of the touched nodes
         self._order = draft.order(draft.model.graph)
         self._queue: list[int] = []  # numbers of what is marked, the first on top
 
@@ -124,7 +125,7 @@ class Sweep:
     def _sign(self, nodes: Iterable[ir.Node]) -> None:
         """Give nodes the signature that they have now."""
         held, main = self.signatures, self.draft.model.graph
-        olds = {node: held[node] for node in nodes if node in held}
+        self._signed = olds = {node: held[node] for node in nodes if node in held}
         asked = (node for node in nodes if node.graph is main and _plain(node) and of_constant(node) is None)
         news = {node: signature(node, self.world) for node in asked}
 
@@ -152,8 +153,8 @@ class Sweep:
             self._mark(user)
 
     def _change(self, value: ir.Value, fact: Fact, *, kept: bool) -> None:
-        """Note what is inferred now for a tensor. ``kept``: what its node reads is as it was, so that what was known
-        holds where nothing is known now."""
+        """Note what is inferred now for a tensor. ``kept``: its node and what that reads are as they were, so that what
+        was known holds where nothing is known now."""
         old = self.facts[value]
         if kept:
             fact = _merged(old, fact)
@@ -180,9 +181,37 @@ class Sweep:
                 return
             result = infer(at, *[value and self.facts[value] for value in node.inputs])
             self._check_fit(node, at, result)
-            kept = self._changed.isdisjoint(node.inputs)
+            kept = self._kept(node)
             for value, fact in zip(node.outputs, result.outputs, strict=True):
                 self._change(value, fact, kept=kept)
+
+    def _kept(self, node: ir.Node) -> bool:
+        """Whether a node is what it was, and what it reads too (a new one: whether anything was stated of it)."""
+        draft = self.draft
+        if node in draft.new:
+            return True
+        was = draft.touched.get(node, ())
+        if not was:
+            same = self._changed.isdisjoint(node.inputs)
+            return same and (was is not None or self._makes_the_same(node))
+        facts, olds, before = self.facts, self.olds, self._before
+
+        def past(value: ir.Value | None) -> Fact | None:
+            return None if value is None else before.get(value) or olds.get(value) or facts.get(value)
+
+        return [*map(past, was)] == [None if value is None else facts.get(value) for value in node.inputs]
+
+    def _makes_the_same(self, node: ir.Node) -> bool:
+        """Whether a node whose attributes changed makes the same types as before, whatever sizes its inputs have."""
+        old, now = self._signed.get(node), self.signatures.get(node)
+        if old is None or now is None or not (old.known and now.known):
+            return False
+        facts = [None if value is None else self.facts[value] for value in node.inputs]
+        inputs = [fact and of_type(fact.kind and sized(fact.kind), fact.data) for fact in facts]
+        results = [infer(at, *inputs) for at in (old, now)]
+        kinds = [[fact.kind for fact in result.outputs] for result in results]
+        known = all(kind and has_rank(kind) and same(kind, sized(kind)) for kind in kinds[0])
+        return known and not any(result.error for result in results) and all(map(same, *kinds))
 
     def _check_fit(self, node: ir.Node, at: Signature, result: Result) -> None:
         """Refuse a node that does not fit what it reads, unless it did not when the model was read either."""
@@ -238,7 +267,7 @@ class Sweep:
                 made = dict(self._unknown(item))
             else:
                 made = {value: inner[value] for value in item.outputs}
-            kept = self._changed.isdisjoint(item.inputs) and _plain(item)
+            kept = self._kept(item) and _plain(item)
             for value, fact in made.items():
                 self._change(value, self.draft.types.of_port(value, fact), kept=kept)
         schema = schema_of(node, self.draft)
@@ -247,7 +276,7 @@ class Sweep:
             name, reason = inmost(result.error)
             culprit = self.draft.nodes.get(name or "", node)
             raise misfit(culprit, self._types(culprit), reason)
-        kept = not hit and self._changed.isdisjoint(node.inputs)
+        kept = not hit and self._kept(node)
         for value, fact in zip(node.outputs, result.outputs, strict=True):
             self._change(value, fact, kept=kept)
 

@@ -97,6 +97,16 @@ def refined(new: onnx.TypeProto, old: onnx.TypeProto) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(new.tensor_type.elem_type, dims)
 
 
+def sized(kind: onnx.TypeProto) -> onnx.TypeProto:
+    """A tensor type with a size where a dim is not known: another one for each place from the end."""
+    found = onnx.TypeProto()
+    found.CopyFrom(kind)
+    for place, dim in enumerate(reversed(found.tensor_type.shape.dim)):
+        if not dim.HasField("dim_value"):
+            dim.dim_value = 4096 + 64 * place
+    return found
+
+
 def has_rank(kind: onnx.TypeProto | None) -> bool:
     """Whether at least the rank is known, or it is no tensor."""
     return kind is not None and (not kind.HasField("tensor_type") or kind.tensor_type.HasField("shape"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
@@ -79,7 +79,8 @@ class Sweep:
     def _few(self) -> int:
         """Infer the nodes that are marked, in order, until there are none, or many; the number of the last one."""
         dirty, queue, last = self._dirty, self._queue, -sys.maxsize
-        while dirty and queue and len(self._changed) <= MANY:
+        most = 0 if any(value.is_graph_input() for value in self._changed) else MANY  # nearly all reads that
+        while dirty and queue and len(self._changed) <= most:
             number = heappop(queue)
             if number <= last:  # marked twice
                 continue
@@ -112,7 +113,11 @@ class Sweep:
             if at is None or not at.known:
                 self._infer(node)
                 continue
-            key = (at, *map(known, inputs))
+            if len(inputs) == 2:  # which most have, and is quicker than the same for any number
+                one, two = inputs
+                key: tuple[Any, ...] = (at, known(one), known(two))
+            else:
+                key = (at, *map(known, inputs))
             result = remembered(key) or infer(*key)
             if not result.fits:
                 self._check_fit(node, at, result)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from model import build
 from onnx import helper as h
+from onnx import numpy_helper
 
 import workbench as wb
 from workbench.model.costs import macs, moved_bytes
@@ -135,6 +136,15 @@ def test_turns_that_are_not_known_count_once() -> None:
     summary = wb.load(proto).summary()
     assert summary.once == ("loop",)
     assert "Counted with one turn, because the number of turns is not known: loop." in str(summary)
+
+
+@pytest.mark.parametrize("most", [2**31 - 1, 2**63 - 1])
+def test_a_loop_that_only_its_condition_ends_counts_once(most: int) -> None:
+    """Exporters write the largest integer where a while-loop has no limit."""
+    proto = build.loops()
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array(most), proto.graph.initializer[0].name))
+    model = wb.load(proto)
+    assert model.summary().once == ("loop",) and model.nodes.macs["loop"] == 5 * 4 * 4
 
 
 def test_moved_bytes() -> None:

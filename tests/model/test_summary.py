@@ -34,6 +34,12 @@ def test_what_it_holds(real_model) -> None:
     assert s.largest[0].bytes == max(info.bytes or 0 for info in s.largest)
 
 
+def test_nodes_in_bodies_are_told() -> None:
+    s = wb.load(real_models.ROOT / "data" / "onnx" / "loop.onnx").summary()
+    assert (s.nodes, s.inside, s.once) == (10, 4, ("while_loop",))
+    assert card.headline(s).startswith("10 nodes (4 in bodies and functions) · 4 parameters (24 B) · 0 MACs")
+
+
 def test_weights_are_counted_wherever_they_are(real_model) -> None:
     """In Constant nodes, in bodies, and as initializers."""
     cls = wb.load(real_model("ppocr_cls"))

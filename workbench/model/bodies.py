@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .walk import Scope
 
 MAX_DEPTH = 50
+ENDLESS = 2**31 - 1
+"""Turns from which on a limit is none: exporters write the largest integer for a loop that its condition ends."""
 
 
 def call(scope: Scope, node: NodeProto, function: FunctionProto) -> NodeCost:
@@ -93,7 +95,9 @@ def _loop(scope: Scope, node: NodeProto) -> NodeCost:
     if body is None or len(node.input) < 2:
         return UNKNOWN
     limit = scope.values.get(node.input[0])
-    count = int(limit.item()) if limit is not None and limit.size == 1 and limit.item() >= 0 else None
+    count = int(limit.item()) if limit is not None and limit.size == 1 else None
+    if count is not None and not 0 <= count < ENDLESS:
+        count = None
     state = [scope.types.get(name) for name in node.input[2:]]
     names = [info.name for info in body.g.input][2:]
     return _repeat(scope, node, body, names, state, [], count, [])

@@ -68,7 +68,7 @@ def headline(s: Summary) -> str:
     """One line: nodes, parameters, MACs."""
     return " · ".join(
         [
-            f"{s.nodes} nodes",
+            f"{s.nodes} nodes{f' ({s.inside} in bodies and functions)' if s.inside else ''}",
             f"{number(s.parameters)} parameters ({size(s.bytes)})",
             f"{'at least ' if s.uncounted or s.once else ''}{number(s.macs)} MACs",
             f"{size(s.moved)} moved",

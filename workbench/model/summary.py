@@ -45,6 +45,7 @@ class Summary:
         opsets: domain (``ai.onnx`` for the default) -> version.
         inputs, outputs: as in ``Model``.
         nodes: how many, those in bodies and functions included.
+        inside: how many of these are in bodies and functions.
         operators: (operator, how many), most frequent first; operators of other domains as ``domain::name``.
         weights: the constants by dtype, most bytes first, wherever the model holds them.
         parameters, bytes: their elements and bytes in total.
@@ -66,6 +67,7 @@ class Summary:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     nodes: int
+    inside: int
     operators: tuple[tuple[str, int], ...]
     weights: tuple[Weights, ...]
     parameters: int
@@ -104,7 +106,8 @@ def summarize(model: Model, shapes: assume.Given) -> Summary:
         opsets={domain or "ai.onnx": version for domain, version in ir_model.opset_imports.items()},
         inputs=model.inputs,
         outputs=model.outputs,
-        nodes=sum(1 for _ in nodes(ir_model)),
+        nodes=(count := sum(1 for _ in nodes(ir_model))),
+        inside=count - len(ir_model.graph),
         operators=tuple(Counter(map(qualified, nodes(ir_model))).most_common()),
         weights=weights,
         parameters=sum(row.parameters for row in weights),

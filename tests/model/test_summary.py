@@ -37,7 +37,7 @@ def test_what_it_holds(real_model) -> None:
 def test_nodes_in_bodies_are_told() -> None:
     s = wb.load(real_models.ROOT / "data" / "onnx" / "loop.onnx").summary()
     assert (s.nodes, s.inside, s.once) == (10, 4, ("while_loop",))
-    assert card.headline(s).startswith("10 nodes (4 in bodies and functions) · 4 parameters (24 B) · 0 MACs")
+    assert card.headline(s).startswith("10 nodes (4 in bodies and functions) · 4 parameters (24 B) · at least 0 MACs")
 
 
 def test_weights_are_counted_wherever_they_are(real_model) -> None:

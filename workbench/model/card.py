@@ -24,12 +24,14 @@ font:13px/1.45 system-ui,sans-serif;color:var(--jp-content-font-color1,var(--fg)
 .wb-card h4{font-size:12px;margin:10px 0 2px;font-weight:600;color:var(--jp-content-font-color2,var(--dim))}
 .wb-card p{margin:0;color:var(--jp-content-font-color2,var(--dim))}
 .wb-card .wb-grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:0 28px}
-.wb-card table{border-collapse:collapse;width:100%;margin:0;font-size:12px;color:inherit;background:none}
-.wb-card td{padding:1px 6px 1px 0;border:0;border-top:1px solid var(--jp-border-color2,var(--line));
-text-align:left;overflow-wrap:anywhere;background:none}
-.wb-card td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.wb-card td.s{white-space:nowrap}
-.wb-card td.b{width:30%}
+.wb-card .wb-grid table{border-collapse:collapse;table-layout:auto;width:100%;margin:0;font-size:12px;color:inherit;
+background:none}
+.wb-card .wb-grid tr{background:none}
+.wb-card .wb-grid td{padding:1px 10px 1px 0;border:0;border-top:1px solid var(--jp-border-color2,var(--line));
+text-align:left;vertical-align:top;overflow-wrap:anywhere;background:none}
+.wb-card .wb-grid td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.wb-card .wb-grid td.s{white-space:nowrap}
+.wb-card .wb-grid td.b{width:30%;vertical-align:middle;padding-right:0}
 .wb-card i{display:block;height:8px;border-radius:2px;background:var(--bar)}
 .wb-card .wb-warn{color:var(--warn)}
 """

@@ -1,13 +1,16 @@
 // Modules: a box around each in every column that it is in, with its name.
-import { MIDDLE } from "./camera";
+import { MIDDLE, NEAR } from "./camera";
 import type { Renderer } from "./render";
 import { OUTPUT, type Scene } from "./scene";
+
+const GAP = 40; // between layers, see ../layout/route.ts
 
 interface Box {
   key: string;
   label: string;
   path: string;
   depth: number;
+  first: number; // y of its first node
   x0: number;
   y0: number;
   x1: number;
@@ -57,15 +60,16 @@ export class Modules {
       const tall = (box.y1 - box.y0) * k;
       if (box.y1 < y0 || box.y0 > y1 || box.x1 < x0 || box.x0 > x1 || tall < 13) continue;
       const wide = (box.x1 - box.x0) * k;
-      if (near && wide < 60) continue;
+      if (near && (wide < 60 || (k < NEAR && box.depth > 1 && tall < 100))) continue;
       const [left, top] = this.renderer.toScreen(box.x0, box.y0);
       const inside = near || (wide > 30 && tall > 44);
       if (!inside && box.depth > 1) continue;
-      const y = near ? top - 8 : inside ? top + 7 : Math.max(8, Math.min(height - 8, top + tall / 2));
+      const above = k < NEAR ? (box.first - box.y0 - GAP / 2) * k : -8; // in the gap, where that is narrow
+      const y = near ? top + above : inside ? top + 7 : Math.max(8, Math.min(height - 8, top + tall / 2));
       const x = near ? Math.max(left, 4) : inside ? left + 3 : left + wide + 8;
       if (y < 0 || y > height || free.some(([a, b]) => Math.abs(a - y) < (near ? 26 : 15) && Math.abs(b - x) < (inside && !near ? wide : 170))) continue;
       free.push([y, x]);
-      const size = !inside ? 12 : near || wide > 110 ? 11 : 10;
+      const size = !inside ? 12 : near ? Math.min(11, 0.7 * GAP * k) : wide > 110 ? 11 : 10;
       const room = wide + 40 * k;
       const tail = box.label.slice(box.label.search(/[^._]*$/));
       const far = inside && pen.measure(box.label, size, 600) > room ? tail || box.label : box.label;
@@ -109,7 +113,7 @@ function scopeBoxes(scene: Scene): Box[] {
       if (size[s] < 2 || foreign(s, rows, most) > most) continue;
       const pad = Math.max(4, 22 - 5 * depth[s]);
       boxes.push({
-        key: `0:${s}`, label: scopes[s][1], path: data.path(s).join(" / "), depth: depth[s],
+        key: `0:${s}`, label: scopes[s][1], path: data.path(s).join(" / "), depth: depth[s], first: y0[s],
         x0: x0[s] - pad, y0: y0[s] - pad, x1: x1[s] + pad, y1: y1[s] + pad,
       });
     }

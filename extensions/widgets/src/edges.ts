@@ -147,23 +147,29 @@ export class Edges {
     for (const [color, list] of byColor) this.strong(list, color);
   }
 
-  /** Shapes beside the edges, once per tensor, below its producer. */
+  /** Shapes beside the edges, once per tensor, below its producer; of a node's tensors those that have room. */
   shapes(x0: number, y0: number, x1: number, y1: number) {
-    const { scene, theme, pen: { context: c } } = this.renderer;
+    const { scene, theme, pen } = this.renderer;
     const p = scene.pieces;
-    c.textAlign = "left";
-    c.textBaseline = "middle";
+    pen.context.textAlign = "left";
+    pen.context.textBaseline = "middle";
     let last = -1;
+    const taken = new Map<number, [from: number, to: number][]>(); // of each row
     this.pieces.each(y0, y1, (i) => {
       const t = scene.pieceTensor[i];
       if (t === last || (i && scene.pieceTensor[i - 1] === t)) return;
       last = t;
       const [x, y] = [p[4 * i], p[4 * i + 1]];
       if (x < x0 - 100 || x > x1 || y > y1) return;
-      const text = scene.data.shapeOf(t);
-      if (!text || text === "scalar") return;
-      this.renderer.pen.face(500, 9.5);
-      this.renderer.pen.seamed(text.length > 28 ? `${text.slice(0, 27)}…` : text, x + 6, y + 11, theme.halo, 3, theme.muted);
+      const whole = scene.data.shapeOf(t);
+      if (!whole || whole === "scalar") return;
+      const text = whole.length > 28 ? `${whole.slice(0, 27)}…` : whole;
+      const wide = pen.measure(text, 9.5, 500);
+      const row = taken.get(y) ?? [];
+      if (row.some(([from, to]) => x < to && x + wide > from)) return;
+      taken.set(y, [...row, [x, x + wide]]);
+      pen.face(500, 9.5);
+      pen.seamed(text, x + 6, y + 11, theme.halo, 3, theme.muted);
     });
   }
 }

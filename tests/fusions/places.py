@@ -125,6 +125,14 @@ _HALF = {"zero": ints(0), "two": ints(2), "big": ints(1 << 40), "last": ints(3),
 _ROPE = "float[2,3,5,4] x, float[2,1,5,4] cos, float[2,1,5,4] sin"
 _TURN = "a = Mul(x, cos) e = Mul(c, sin) y = Add(a, e)"
 
+_GROUPS = "r = Reshape(x, g) i = InstanceNormalization<epsilon=1e-5>(r, ones, zeros) "
+_GROUPED = _GROUPS + "t = Shape(x) u = Reshape(i, t) m = Mul(u, w) y = Add(m, b)"
+_SIZED = _GROUPS + "u = Reshape(i, t) m = Mul(w, u) y = Add(b, m)"
+GROUP = {
+    "g": ints(0, 2, -1), "ones": np.ones(2, np.float32), "zeros": np.zeros(2, np.float32), "w": array(4, 1, 1),
+    "b": array(4, 1, 1),
+}  # fmt: skip
+
 # rule -> form -> (body, further arguments of build): what every rule must find
 FORMS: dict[str, dict[str, onnx.ModelProto]] = {
     "gelu": {
@@ -271,6 +279,12 @@ FORMS: dict[str, dict[str, onnx.ModelProto]] = {
             "m = ReduceMean<axes=[-1]>(x) q = Mul(x, x) v = ReduceMean<axes=[2]>(q) p = Mul(m, m) d = Sub(v, p) "
             "f = Add(d, e) g = Sqrt(f) h = Reciprocal(g) i = Mul(h, w) j = Sub(x, m) l = Mul(i, j) y = Add(l, b)", **LN,
         ),  # fmt: skip
+    },
+    "group_norm": {
+        "any_size": build(_GROUPED, "float[n,4,h,w] x", **GROUP),
+        "one_size": build(_SIZED, IMAGE, t=ints(2, 4, 8, 8), **{**GROUP, "b": array(1, 4, 1, 1)}),
+        "any_batch_opset_21": build(_SIZED, "float[n,4,8,8] x", opset=21, t=ints(-1, 4, 8, 8), **GROUP),
+        "opset_21": build(_GROUPED, "float[n,4,h] x", opset=21, **{**GROUP, "w": array(4, 1), "b": array(4, 1)}),
     },
     "softmax": {
         "plain": build(_SOFTMAX, last=ints(-1)),

@@ -7,17 +7,20 @@ import onnx
 import pytest
 from fusions.places import (
     _CENTRED,
+    _GROUPED,
     _HALF,
     _HALVES,
     _MOMENTS,
     _QKV,
     _ROPE,
+    _SIZED,
     _SOFTMAX,
     _SPREAD,
     _TURN,
     BN,
     CONV,
     ERF,
+    GROUP,
     IMAGE,
     LN,
     MOMENTS,
@@ -128,6 +131,26 @@ CASES = {
         "moments_norm", "ReduceSum_0",
         build(_MOMENTS + _SPREAD, **{**MOMENTS, "n": number(0.2)}),
         "the sum is multiplied by 0.2, expected 1 / n of the dims (4,)",
+    ),
+    "groups_of_something_else": (
+        "group_norm", "Reshape_0", build(_GROUPED, "float[n,6,h,w] x", **{**GROUP, "g": ints(0, 4, -1)}),
+        "it makes [0, 4, -1] of ('n', 6, 'h', 'w'), expected (batch, groups, the rest)",
+    ),
+    "groups_with_a_scale_inside": (
+        "group_norm", "InstanceNormalization_1", build(_GROUPED, IMAGE, **{**GROUP, "ones": array(2)}),
+        "its own scale is not 1",
+    ),
+    "groups_that_become_another_shape": (
+        "group_norm", "Reshape_2", build(_SIZED, IMAGE, t=ints(2, 4, 4, 16), **GROUP),
+        "it makes [2, 4, 4, 16], expected (2, 4, 8, 8)",
+    ),
+    "groups_that_become_a_shape_that_is_computed": (
+        "group_norm", "Reshape_2", build(_SIZED, "float[2,4,8,8] x, int64[4] t", **GROUP),
+        "it makes a shape that is computed, expected (2, 4, 8, 8)",
+    ),
+    "groups_with_a_scale_for_each_column": (
+        "group_norm", "Add_5", build(_GROUPED, "float[2,4,8,4] x", **{**GROUP, "w": array(4)}),
+        "the scale 'w' has the shape (4,), expected one for each of 4 channels",
     ),
     "softmax_of_two_axes": (
         "softmax", "ReduceMax_0",
@@ -323,3 +346,8 @@ def test_names_that_are_not_there():
         model.fuse_at("gelu", ["Mul_1"])
     with pytest.raises(wb.errors.EditError, match="cannot fuse 'qdq': it applies nowhere"):
         model.fuse_at("qdq")
+
+
+def test_the_shape_that_a_group_norm_gives_back_may_be_read_by_others():
+    both = _GROUPED.replace("y = Add(m, b)", "a = Add(m, b) y = Reshape(a, t)")
+    assert operators(fused(build(both, "float[n,4,h,w] x", **GROUP), "group_norm")) == ["Shape", "GroupNorm", "Reshape"]

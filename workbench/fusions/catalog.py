@@ -10,6 +10,7 @@ from .conv_batchnorm import ConvBatchNorm
 from .dropout import DropoutRemoval
 from .duplicates import DuplicateRemoval
 from .gelu import Gelu
+from .group_norm import GroupNorm
 from .hard_swish import HardSwish
 from .identity import IdentityRemoval
 from .layer_norm import LayerNorm
@@ -38,7 +39,7 @@ RULES: tuple[Rule, ...] = (
     PadConv(), ConvBatchNorm(), ScaleShift(), MatMulAdd(),
     # chains to one node; SwiGLU before the SiLU in it, norms before the sums in front of them
     SwiGLU(), Gelu(), SiLU(), HardSwish(), Mish(),
-    LayerNorm(), MomentsNorm(), RMSNorm(), SkipNorm(), Rotary(), Softmax(), Attention(),
+    LayerNorm(), MomentsNorm(), RMSNorm(), GroupNorm(), SkipNorm(), Rotary(), Softmax(), Attention(),
 )  # fmt: skip
 
 BY_NAME = {rule.name: rule for rule in RULES}

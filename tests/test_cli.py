@@ -37,6 +37,22 @@ def save(path: Path, bias: float, name: str = "add") -> Path:
     return path
 
 
+def ranged(path: Path) -> Path:
+    """With a Range, which has no float16 before operator set 27."""
+    nodes = [
+        helper.make_node("Range", ["zero", "four", "one"], ["r"], "range"),
+        helper.make_node("Add", ["x", "r"], ["s"], "add"),
+        helper.make_node("Mul", ["s", "s"], ["y"], "mul"),
+    ]
+    held = [
+        numpy_helper.from_array(np.array(a, np.float32), n) for a, n in ((0, "zero"), (4, "four"), (1, "one"))
+    ]
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 4]) for n in "xy"]
+    graph = helper.make_graph(nodes, "ranged", ports[:1], ports[1:], held)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models")
@@ -476,4 +492,13 @@ def test_fuse_with_an_unknown_rule(run):
         "workbench fuse: there is no fusion 'magic'; expected one of "
         + ", ".join(rule.name for rule in workbench.fusions.RULES)
         + "\n",
+    )
+
+
+def test_a_warning_is_a_line_and_is_said_once(run, tmp_path):
+    status, out, err = run("precision", ranged(tmp_path / "ranged.onnx"), "--tolerance", "1")
+    assert status == 0 and "in fp16" in out
+    (line,) = err.splitlines()
+    assert line.startswith(
+        "workbench precision: 1 node stays in float32, for which the model's operator set has no fp16"
     )

@@ -10,8 +10,11 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..errors import WorkbenchError
@@ -34,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         _check_folders(getattr(given, "output", None), getattr(given, "json", None))
-        status = getattr(commands, given.command)(given)
+        with _warnings(given.command):
+            status = getattr(commands, given.command)(given)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -50,6 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = str(error) if expected else f"{type(error).__name__}: {error} ({_ISSUE})"
         print(f"workbench {given.command}: {message}", file=sys.stderr)
         return FAILED
+
+
+@contextmanager
+def _warnings(command: str) -> Iterator[None]:
+    """Each warning as a line on stderr, once, and without the place in our code that it comes from."""
+    told = set()
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            print(f"workbench {command}: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = tell
+        yield
 
 
 def _check_folders(*files: str | None) -> None:

@@ -77,6 +77,20 @@ def test_it_draws_and_asks_the_network_for_nothing(page, tmp_path):
     assert page.locator(".wbg-title").text_content() == "transformer"
 
 
+def test_where_webassembly_is_forbidden_it_says_so(page, tmp_path):
+    view = GraphView(graphs.transformer(60))
+    target = view.to_html(tmp_path / "graph.html")
+    view.close()
+    text = target.read_text("utf-8")
+    assert " 'wasm-unsafe-eval'" in text
+    target.write_text(text.replace(" 'wasm-unsafe-eval'", "", 1), "utf-8")
+    page.goto(target.as_uri())
+    page.wait_for_selector(".wbg[data-state=failed]", timeout=30_000)
+    told = page.locator(".wbg-over").inner_text()
+    assert told.startswith("The graph cannot be shown: ")
+    assert "WebAssembly" in told and "Content Security Policy" in told
+
+
 def test_search_steps_through_results(small):
     box = small.get_by_role("searchbox")
     box.fill("softmax")

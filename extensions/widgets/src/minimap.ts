@@ -48,9 +48,12 @@ export class Minimap {
     c.fillRect(-4, -4, this.w + 8, this.h + 8);
     const n = scene.kind.length;
     const step = Math.max(1, Math.ceil(n / 12000));
-    for (let i = 0; i < n; i += step) {
-      c.fillStyle = this.renderer.color(i);
-      c.fillRect((scene.x[i] - scene.w[i] / 2) * this.sx, scene.y[i] * this.sy, Math.max(1, scene.w[i] * this.sx), Math.max(0.8, scene.h[i] * this.sy));
+    for (const [color, list] of this.renderer.byColor()) {
+      c.fillStyle = color;
+      for (let j = 0; j < list.length; j += step) {
+        const i = list[j];
+        c.fillRect((scene.x[i] - scene.w[i] / 2) * this.sx, scene.y[i] * this.sy, Math.max(1, scene.w[i] * this.sx), Math.max(0.8, scene.h[i] * this.sy));
+      }
     }
     c.fillStyle = theme.accent;
     for (let i = 0; i < n; i++)

@@ -190,7 +190,7 @@ export class Renderer {
   }
 
   /** Closed items by their colour: to change it for each is slow. */
-  private byColor(): Map<string, number[]> {
+  byColor(): Map<string, number[]> {
     if (this.hues) return this.hues;
     this.hues = new Map();
     for (let i = 0; i < this.scene.kind.length; i++) {

@@ -111,6 +111,10 @@ _MOMENTS = (
     "a = ReduceSum<keepdims=0>(x, last) m = Mul(a, n) q = Mul(x, x) c = ReduceSum<keepdims=0>(q, last) v = Mul(c, n) "
     "p = Mul(m, m) d = Sub(v, p) t = Max(z, d) "
 )
+_AFFINE = (
+    _CENTRED + "q = Mul(d, d) v = ReduceMean<axes=[-1]>(q) f = Add(v, e) g = Sqrt(f) h = Reciprocal(g) i = Mul(h, w) "
+    "j = Mul(x, i) "
+)
 _SPREAD = (
     "u = Reshape(t, r) s = Expand(u, r) f = Add(s, e) g = Sqrt(f) h = Reciprocal(g) i = Mul(h, w) k = Reshape(m, r) "
     "o = Expand(k, r) j = Sub(x, o) l = Mul(j, i) y = Add(l, b)"
@@ -279,6 +283,8 @@ FORMS: dict[str, dict[str, onnx.ModelProto]] = {
             "m = ReduceMean<axes=[-1]>(x) q = Mul(x, x) v = ReduceMean<axes=[2]>(q) p = Mul(m, m) d = Sub(v, p) "
             "f = Add(d, e) g = Sqrt(f) h = Reciprocal(g) i = Mul(h, w) j = Sub(x, m) l = Mul(i, j) y = Add(l, b)", **LN,
         ),  # fmt: skip
+        "tensorflow": build(_AFFINE + "k = Mul(m, i) l = Sub(b, k) y = Add(j, l)", **LN),
+        "keras_3": build(_AFFINE + "n = Neg(m) k = Mul(n, i) l = Add(k, b) y = Add(j, l)", opset=14, **LN),
     },
     "group_norm": {
         "any_size": build(_GROUPED, "float[n,4,h,w] x", **GROUP),

@@ -30,6 +30,8 @@ STANDARD = {
     ("skip_norm", "one_for_the_batch"): ["SkipLayerNorm"],
     ("moments_norm", "flax"): ["MomentsLayerNorm"],
     ("moments_norm", "flax_opset_18"): ["LayerNormalization"],
+    ("moments_norm", "tensorflow"): ["LayerNormalization"],
+    ("moments_norm", "keras_3"): ["MomentsLayerNorm"],
     ("group_norm", "any_size"): ["GroupNorm"],
     ("group_norm", "opset_21"): ["GroupNormalization"],
     ("softmax", "jax"): ["Softmax"],

@@ -2,6 +2,8 @@
 
 Flax writes it so. A moment is a ReduceMean, or a ReduceSum times 1 / n; the variance may be bounded by 0; the moments
 may have lost their dims and got them back, and be spread (see `statistics`); scale and shift may have 1s in front.
+TensorFlow writes x i + (shift - mean i), i = 1 / sqrt(var + epsilon) scale, var = E[(x - mean)^2], as for batches, and
+Keras 3 the same with -mean i + shift.
 Becomes ONNX's LayerNormalization (operator set 17), which takes the mean of (x - mean)^2: equal within rounding, and
 nearer to the true value where the mean is large beside the deviation. Below that it becomes the function
 ``workbench::MomentsLayerNorm``, which is what was there.
@@ -18,7 +20,7 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from .activation import scalar
-from .layer_norm import LayerNorm, fits_axes
+from .layer_norm import SQUARES, LayerNorm, fits_axes
 from .match import Match, Refusal, constant
 from .pattern import Pattern
 from .rewrite import weight
@@ -51,12 +53,35 @@ def _pattern(moment: Callable[..., Any]) -> Pattern:
     return Pattern(norm, ("epsilon", "factor"))
 
 
+def _less(op: Any, shift: Any, mean: Any, inverse: Any) -> Any:
+    return op.Sub(shift, op.Mul(mean, inverse))
+
+
+def _plus(op: Any, shift: Any, mean: Any, inverse: Any) -> Any:
+    return op.Add(op.Mul(op.Neg(mean), inverse), shift)
+
+
+def _affine(square: Callable[..., Any], rest: Callable[..., Any]) -> Pattern:
+    def norm(op: Any, x: Any, epsilon: Any, scale: Any, shift: Any) -> Any:
+        mean = op.ReduceMean(x, _name="mean")
+        var = op.ReduceMean(square(op, op.Sub(x, mean)), _name="var")
+        inverse = op.Mul(op.Reciprocal(op.Sqrt(op.Add(var, epsilon))), scale)
+        return op.Add(op.Mul(x, inverse), rest(op, shift, mean, inverse))
+
+    norm.__name__ = f"moments_norm{square.__name__}{rest.__name__}"
+    return Pattern(norm, ("epsilon",))
+
+
 class MomentsNorm(LayerNorm):
     """See the module."""
 
     name: ClassVar[str] = "moments_norm"
     function: ClassVar[str] = "MomentsLayerNorm"
-    patterns: ClassVar = (_pattern(_mean), _pattern(_sum))
+    patterns: ClassVar = (
+        _pattern(_mean),
+        _pattern(_sum),
+        *(_affine(square, rest) for square in SQUARES for rest in (_less, _plus)),
+    )
 
     def admit(self, match: Match) -> None:
         scalar(match, "epsilon")

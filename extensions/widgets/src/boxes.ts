@@ -52,7 +52,7 @@ export class Modules {
     const { camera: { k }, theme, height, pen } = this.renderer;
     pen.context.textBaseline = "middle";
     pen.context.textAlign = "left";
-    const free: [number, number][] = [];
+    const taken: [y: number, from: number, to: number][] = [];
     const near = k >= MIDDLE;
     // the innermost box has the say where several begin at one place
     for (let j = this.boxes.length - 1; j >= 0; j--) {
@@ -60,20 +60,22 @@ export class Modules {
       const tall = (box.y1 - box.y0) * k;
       if (box.y1 < y0 || box.y0 > y1 || box.x1 < x0 || box.x0 > x1 || tall < 13) continue;
       const wide = (box.x1 - box.x0) * k;
-      if (near && (wide < 60 || (k < NEAR && box.depth > 1 && tall < 100))) continue;
+      if (near && (wide < (k < NEAR ? 30 : 60) || (k < NEAR && box.depth > 1 && tall < 100))) continue;
       const [left, top] = this.renderer.toScreen(box.x0, box.y0);
       const inside = near || (wide > 30 && tall > 44);
       if (!inside && box.depth > 1) continue;
       const above = k < NEAR ? (box.first - box.y0 - GAP / 2) * k : -8; // in the gap, where that is narrow
       const y = near ? top + above : inside ? top + 7 : Math.max(8, Math.min(height - 8, top + tall / 2));
       const x = near ? Math.max(left, 4) : inside ? left + 3 : left + wide + 8;
-      if (y < 0 || y > height || free.some(([a, b]) => Math.abs(a - y) < (near ? 26 : 15) && Math.abs(b - x) < (inside && !near ? wide : 170))) continue;
-      free.push([y, x]);
+      if (y < 0 || y > height) continue;
       const size = !inside ? 12 : near ? Math.min(11, 0.7 * GAP * k) : wide > 110 ? 11 : 10;
       const room = wide + 40 * k;
       const tail = box.label.slice(box.label.search(/[^._]*$/));
       const far = inside && pen.measure(box.label, size, 600) > room ? tail || box.label : box.label;
       const label = pen.fit(near ? box.path : far, near ? Math.max(wide, 190) : inside ? room : 260, size, 600);
+      const end = x + (near ? pen.measure(label, size, 600) + 6 : inside ? wide : 170); // from afar a few will do
+      if (taken.some(([row, from, to]) => Math.abs(row - y) < (near ? 26 : 15) && from < end && x < to)) continue;
+      taken.push([y, x, end]);
       pen.face(600, size);
       pen.seamed(label, x, y, theme.halo, 3.5, theme.muted);
     }

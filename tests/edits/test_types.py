@@ -192,3 +192,9 @@ def test_an_attribute_that_decides_about_no_shape_keeps_dims():
     ):
         assert changed.outputs == model.outputs
         assert changed.ir.graph.node("after").inputs[0].shape == ("batch", 4, "floor(h/2)", "floor(w/2)")
+
+
+def test_nodes_of_an_appended_model_keep_dims_only_of_what_they_read_before():
+    model = strided(helper.make_node("Relu", ["a"], ["b"], "relu"))
+    joined = model.append_model(model, {"y": "x"}, prefix="second_")
+    assert joined.outputs[0].shape == ("batch", 4, None, None)

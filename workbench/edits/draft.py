@@ -31,7 +31,7 @@ class Draft(Names):
         log: the steps since ``start``.
         touched: nodes whose operator, attributes or inputs a step changed; they are checked when the edit ends. With
             what they read before, where nothing else of them has changed; else None.
-        new: nodes that were put in.
+        new: nodes that were put in, and of whose outputs nothing was known.
         retyped: values whose type a step changed, with the type before.
         renamed: things (nodes, values) whose name or metadata a step changed.
         afterwards: called when types have been inferred, for an edit that knows more of them than onnx can infer.
@@ -194,7 +194,7 @@ class Draft(Names):
 
         self.do(step, undo)
         self.touched.update(dict.fromkeys(nodes))
-        self.new.update(nodes)
+        self.new.update(node for node in nodes if not any(map(self.types.knows, node.outputs)))
 
     def remove(self, graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
         """Take nodes out of a graph; nothing may use their outputs any more."""

@@ -48,6 +48,10 @@ class Types:
             self._found = read(self.draft.model, skeleton(self.draft.model).graph)
         return self._found
 
+    def knows(self, value: ir.Value) -> bool:
+        """Whether it was inferred, or learnt."""
+        return self._found is not None and value in self._found.facts
+
     def fact(self, value: ir.Value) -> Fact:
         """What is known of a tensor."""
         found = self._found.facts.get(value) if self._found is not None else None

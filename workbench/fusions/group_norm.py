@@ -21,7 +21,7 @@ import onnx_ir as ir
 from .activation import OneNode
 from .match import Match, Refusal, attribute, constant
 from .pattern import Pattern
-from .rewrite import weight
+from .rewrite import reshaped
 
 WEIGHTS = ("groups", "ones", "zeros", "scale", "shift")
 
@@ -71,9 +71,9 @@ class GroupNorm(OneNode):
 
     def _split(self, match: Match, dims: Sequence[Any]) -> None:
         node, asked = match.named["split"], _held(match, "groups").tolist()
-        most = math.prod(dims[1:]) if all(isinstance(dim, int) for dim in dims[1:]) else 0
+        size = math.prod(dims[1:]) if all(isinstance(dim, int) for dim in dims[1:]) else -1
         fits = len(asked) == 3 and asked[0] in (0, dims[0]) and asked[1] > 0 and dims[1] % asked[1] == 0
-        if not fits or asked[2] not in (-1, most // asked[1]) or attribute(node, "allowzero", match.draft):
+        if not fits or asked[2] not in (-1, size // asked[1]) or attribute(node, "allowzero", match.draft):
             raise Refusal(f"it makes {asked} of {tuple(dims)}, expected (batch, groups, the rest)", node)
 
     def _back(self, match: Match, dims: Sequence[Any]) -> None:
@@ -93,8 +93,7 @@ class GroupNorm(OneNode):
 
     def standard(self, match: Match) -> tuple[Sequence[ir.Value | None], Mapping[str, Any]]:
         epsilon = attribute(match.named["norm"], "epsilon", match.draft)
-        groups = int(_held(match, "groups")[1])
-        return self._own(match), {"num_groups": groups, "epsilon": float(np.float32(epsilon))}
+        return self._own(match), {"num_groups": int(_held(match, "groups")[1]), "epsilon": epsilon}
 
     def inputs(self, match: Match) -> list[ir.Value]:
         shape = match.values.get("shape")
@@ -107,8 +106,7 @@ class GroupNorm(OneNode):
     def rewrite(self, match: Match) -> list[ir.Node]:
         if match.opset >= self.since:
             for name in ("scale", "shift"):
-                own = f"{match.values[name].name}_{self.name}"
-                match.values[name] = weight(match, own, _held(match, name).reshape(-1))
+                reshaped(match, self.name, name, (-1,))
         return super().rewrite(match)
 
 

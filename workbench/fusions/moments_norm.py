@@ -23,7 +23,7 @@ from .activation import scalar
 from .layer_norm import SQUARES, LayerNorm, fits_axes
 from .match import Match, Refusal, constant
 from .pattern import Pattern
-from .rewrite import weight
+from .rewrite import reshaped
 from .statistics import as_large, last_axes, spread
 
 SHAPES = ("shape", "size", "other_shape", "other_size")
@@ -115,8 +115,7 @@ class MomentsNorm(LayerNorm):
         if match.opset >= self.since:  # whose scale and shift have the normalised dims alone
             count = last_axes(match, match.named["mean"], match.values["x"], "mean")
             for name in ("scale", "shift"):
-                value, array = match.values[name], constant(match.values[name])
+                array = constant(match.values[name])
                 if array is not None and array.ndim > count:
-                    own = array.reshape(array.shape[-count:])
-                    match.values[name] = weight(match, f"{value.name}_{self.name}", own)
+                    reshaped(match, self.name, name, array.shape[-count:])
         return super().rewrite(match)

@@ -38,6 +38,13 @@ def weight(match: Match, name: str, array: np.ndarray, like: ir.Value | None = N
     return place.constant(match.draft, match.graph, name, tensor)
 
 
+def reshaped(match: Match, rule: str, name: str, shape: tuple[int, ...]) -> None:
+    """Let a variable that is a weight be a new one of another shape."""
+    value, array = match.values[name], constant(match.values[name])
+    assert array is not None
+    match.values[name] = weight(match, f"{value.name}_{rule}", array.reshape(shape))
+
+
 def node(
     draft: Draft,
     graph: ir.Graph,

@@ -95,9 +95,8 @@ def _loop(scope: Scope, node: NodeProto) -> NodeCost:
     if body is None or len(node.input) < 2:
         return UNKNOWN
     limit = scope.values.get(node.input[0])
-    count = int(limit.item()) if limit is not None and limit.size == 1 else None
-    if count is not None and not 0 <= count < ENDLESS:
-        count = None
+    known = limit is not None and limit.size == 1 and 0 <= limit.item() < ENDLESS
+    count = int(limit.item()) if limit is not None and known else None
     state = [scope.types.get(name) for name in node.input[2:]]
     names = [info.name for info in body.g.input][2:]
     return _repeat(scope, node, body, names, state, [], count, [])

@@ -1,7 +1,7 @@
 // x of the layout: segments are aligned into straight blocks, the trunk first, and blocks are moved towards their
 // neighbours until they rest.
 import { Bounds } from "./columns";
-import { Doubles, filled, Floats, GAP, group, Ints, LANE, NONE, offsets, overwrite, sort, Work } from "./graph";
+import { Doubles, filled, Floats, GAP, group, Ints, LANE, median, NONE, offsets, overwrite, Work } from "./graph";
 
 const MOST = 512; // neighbours that have a say in where a block goes
 
@@ -317,13 +317,4 @@ export function narrowest(g: Work, column: Ints, needed: Floats): Floats {
     is = new Bounds(g, best, column);
   }
   return best;
-}
-
-/** Of the first `count` numbers of a list, which `ids` then has in order. */
-function median(list: Doubles, ids: Ints, count: i32): f64 {
-  if (count < 3) return count === 1 ? list[0] : (list[0] + list[1]) / 2;
-  for (let i = 0; i < count; i++) ids[i] = i;
-  sort(ids, 0, count, list);
-  const k = count >> 1;
-  return count & 1 ? list[ids[k]] : (list[ids[k - 1]] + list[ids[k]]) / 2;
 }

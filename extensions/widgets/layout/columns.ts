@@ -93,21 +93,19 @@ function broken(step: Floats, crossing: Ints, tall: f64): Ints {
 }
 
 /** Tensors between each layer and the next. */
-function between(input: Input, g: Work, back: StaticArray<bool>): Ints {
+function between(input: Input, g: Work): Ints {
   const crossing = new StaticArray<i32>(g.layers + 1);
   for (let t = 0; t < input.src.length; t++) {
     const from = g.layer[input.src[t]];
-    let far = from;
-    for (let e = input.start[t]; e < input.start[t + 1]; e++) if (!back[e]) far = max(far, g.layer[input.dst[e]]);
     crossing[from]++;
-    crossing[far]--;
+    crossing[max(from, g.last[t] + 1)]--;
   }
   for (let l = 0; l < g.layers; l++) crossing[l + 1] += crossing[l];
   return crossing;
 }
 
 /** The column of each layer. */
-export function columnsOf(input: Input, g: Work, back: StaticArray<bool>, need: Floats, step: Floats): Ints {
+export function columnsOf(input: Input, g: Work, need: Floats, step: Floats): Ints {
   const one = new StaticArray<i32>(g.layers);
   let height: f64 = 0;
   let widest: f64 = 0;
@@ -116,7 +114,7 @@ export function columnsOf(input: Input, g: Work, back: StaticArray<bool>, need: 
     widest = max(widest, <f64>need[l]);
   }
   if (height < TALL) return one;
-  const crossing = between(input, g, back);
+  const crossing = between(input, g);
   const depth = depths(input, g);
   for (let l = 0; l < g.layers; l++) crossing[l] += 2 * depth[l];
   let best = one;

@@ -17,7 +17,6 @@ export class Input {
   start: Ints = new StaticArray(0); // per tensor: where its consumers start in dst
   dst: Ints = new StaticArray(0);
   hint: Floats | null = null; // earlier hint of each item (NaN: new), so that what did not change keeps its order
-  crossings: i32 = 0; // of the earlier layout: with as few as that the order stays
   columns: Floats | null = null; // earlier column of each item (NaN: new): given, a tall drawing goes on in further columns
   scope: Ints | null = null; // with columns, per item: its module, for breaks between modules
   parents: Ints | null = null; // of each module the one around it, which has a lower number
@@ -74,11 +73,11 @@ export function group(rows: Ints, values: Ints, start: Ints, length: i32 = rows.
 
 let scratch: Ints = new StaticArray(0);
 
-/** Sorts ids[from .. from + count] by keys[id]; stable. */
-export function sort(ids: Ints, from: i32, count: i32, keys: Doubles): void {
+/** Sorts the first `count` ids by keys[id]; stable. */
+export function sort(ids: Ints, count: i32, keys: Doubles): void {
   const FEW = 12;
-  for (let s = from; s < from + count; s += FEW)
-    for (let i = s + 1, e = min(s + FEW, from + count); i < e; i++) {
+  for (let s = 0; s < count; s += FEW)
+    for (let i = s + 1, e = min(s + FEW, count); i < e; i++) {
       const u = ids[i];
       const key = keys[u];
       let j = i - 1;
@@ -92,8 +91,17 @@ export function sort(ids: Ints, from: i32, count: i32, keys: Doubles): void {
       const middle = min(s + run, count);
       const end = min(s + 2 * run, count);
       for (let a = s, b = middle, k = s; k < end; k++)
-        scratch[k] = a < middle && (b === end || keys[ids[from + a]] <= keys[ids[from + b]]) ? ids[from + a++] : ids[from + b++];
+        scratch[k] = a < middle && (b === end || keys[ids[a]] <= keys[ids[b]]) ? ids[a++] : ids[b++];
     }
-    for (let k = 0; k < count; k++) ids[from + k] = scratch[k];
+    for (let k = 0; k < count; k++) ids[k] = scratch[k];
   }
+}
+
+/** Of the first `count` values (not none), whose places `ids` then has in order. */
+export function median(values: Doubles, ids: Ints, count: i32): f64 {
+  if (count < 3) return count === 1 ? values[0] : (values[0] + values[1]) / 2;
+  for (let i = 0; i < count; i++) ids[i] = i;
+  sort(ids, count, values);
+  const k = count >> 1;
+  return count & 1 ? values[ids[k]] : (values[ids[k - 1]] + values[ids[k]]) / 2;
 }

@@ -12,7 +12,7 @@
 import { narrowest } from "./align";
 import { columnsOf } from "./columns";
 import { Floats, Input, Ints } from "./graph";
-import { Acyclic, cuts, expand, Layering, needs } from "./layers";
+import { Acyclic, cuts, expand, lasts, Layering, needs } from "./layers";
 import { initial, Sweeps } from "./order";
 import { Route, talls } from "./route";
 
@@ -62,14 +62,16 @@ export function layout(enough: i32): void {
   const free = new Acyclic(input);
   const back = free.back;
   const layered = new Layering(input, back, free.topo);
-  const cut = cuts(input, back, layered.layer);
-  const g = expand(input, back, layered.layer, layered.rank, cut);
+  const last = lasts(input, back, layered.layer);
+  const cut = cuts(input, layered.layer, last);
+  const g = expand(input, back, layered.layer, layered.rank, last, cut);
   initial(g, input.hint);
   crossings = new Sweeps(g).reduce(g.v < 6000 ? 32 : g.v < 60000 ? 8 : 4, enough);
   const need = needs(g);
-  const at = input.columns !== null && g.n ? columnsOf(input, g, back, need, talls(g, input.h)) : new StaticArray<i32>(g.layers);
+  const tall = talls(g, input.h);
+  const at = input.columns !== null && g.n ? columnsOf(input, g, need, tall) : new StaticArray<i32>(g.layers);
   x = g.n ? narrowest(g, at, need) : new StaticArray<f32>(0);
-  const route = new Route(input, g, back, cut, x, at);
+  const route = new Route(input, g, back, cut, x, at, tall);
   hint = route.hint;
   y = route.y;
   column = route.column;

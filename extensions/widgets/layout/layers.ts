@@ -153,8 +153,16 @@ export class Layering {
   }
 }
 
+/** Of each tensor the layer before its last consumer, which its lane ends in; -2 where there is none. */
+export function lasts(input: Input, back: StaticArray<bool>, layer: Ints): Ints {
+  const last = filled(input.src.length, -2);
+  for (let t = 0; t < last.length; t++)
+    for (let e = input.start[t]; e < input.start[t + 1]; e++) if (!back[e]) last[t] = max(last[t], layer[input.dst[e]] - 1);
+  return last;
+}
+
 /** Tensors whose lanes would be too many (thousands of long ones): they are drawn as stubs. */
-export function cuts(input: Input, back: StaticArray<bool>, layer: Ints): StaticArray<bool> {
+export function cuts(input: Input, layer: Ints, last: Ints): StaticArray<bool> {
   const m = input.src.length;
   const cut = new StaticArray<bool>(m);
   const spans = new StaticArray<f64>(m);
@@ -162,14 +170,12 @@ export function cuts(input: Input, back: StaticArray<bool>, layer: Ints): Static
   let total: f64 = 0;
   for (let t = 0; t < m; t++) {
     longest[t] = t;
-    for (let e = input.start[t]; e < input.start[t + 1]; e++)
-      if (!back[e]) spans[t] = max(spans[t], <f64>(layer[input.dst[e]] - layer[input.src[t]] - 1));
-    total += spans[t];
-    spans[t] = -spans[t];
+    spans[t] = -max(0, last[t] - layer[input.src[t]]);
+    total -= spans[t];
   }
   const room = 12 * <f64>input.n + 300000;
   if (total <= room) return cut;
-  sort(longest, 0, m, spans);
+  sort(longest, m, spans);
   for (let k = 0; k < m && total > room; k++) {
     cut[longest[k]] = true;
     total += spans[longest[k]];
@@ -178,7 +184,7 @@ export function cuts(input: Input, back: StaticArray<bool>, layer: Ints): Static
 }
 
 /** Adds the lanes and makes segments between neighbouring layers. Tensors of `cut` get no lane. */
-export function expand(input: Input, back: StaticArray<bool>, at: Ints, rank: Ints, cut: StaticArray<bool>): Work {
+export function expand(input: Input, back: StaticArray<bool>, at: Ints, rank: Ints, last: Ints, cut: StaticArray<bool>): Work {
   const n = input.n;
   const src = input.src;
   const start = input.start;
@@ -186,15 +192,12 @@ export function expand(input: Input, back: StaticArray<bool>, at: Ints, rank: In
   const m = src.length;
   const g = new Work();
   const first = (g.first = filled(m, NONE));
-  const last = (g.last = new StaticArray(m));
+  g.last = last;
   let v = n;
   let segments = 0;
   for (let t = 0; t < m; t++) {
-    let far = -1;
-    for (let e = start[t]; e < start[t + 1]; e++) if (!back[e] && at[dst[e]] > far) far = at[dst[e]];
-    last[t] = far - 1;
-    if (cut[t] || far < 0) continue;
-    const span = far - at[src[t]] - 1;
+    if (cut[t] || last[t] < -1) continue;
+    const span = last[t] - at[src[t]];
     if (span > 0) {
       first[t] = v;
       v += span;

@@ -1,6 +1,6 @@
 // Order within the layers: a first one, then barycentre sweeps and swaps that reduce crossings. What a step depends on
 // are a layer and its neighbours, so it is done again only when one of them has changed since.
-import { copied, Doubles, filled, Floats, Ints, overwrite, sort, Work } from "./graph";
+import { copied, Doubles, filled, Floats, Ints, median, overwrite, sort, Work } from "./graph";
 
 /** First order: depth first along the tensors, or by the earlier x. */
 export function initial(g: Work, hint: Floats | null): void {
@@ -69,7 +69,7 @@ class Sorter {
       free[count] = order[i];
       slots[count++] = i;
     }
-    sort(free, 0, count, keys);
+    sort(free, count, keys);
     let moved = false;
     for (let i = 0; i < count; i++) {
       if (order[slots[i]] === free[i]) continue;
@@ -219,15 +219,8 @@ export class Sweeps {
       this.ids = new StaticArray(2 * count);
       this.values = new StaticArray(2 * count);
     }
-    const ids = this.ids;
-    const values = this.values;
-    for (let i = 0; i < count; i++) {
-      ids[i] = i;
-      values[i] = this.g.pos[list[s + i]];
-    }
-    sort(ids, 0, count, values);
-    const k = count >> 1;
-    return count & 1 ? values[ids[k]] : (values[ids[k - 1]] + values[ids[k]]) / 2;
+    for (let i = 0; i < count; i++) this.values[i] = this.g.pos[list[s + i]];
+    return median(this.values, this.ids, count);
   }
 
   private transpose(times: i32): void {

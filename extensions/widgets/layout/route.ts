@@ -31,15 +31,14 @@ class Turns {
   private start: Ints; // per tensor: where its places stand, one for each column that it leaves
   private places: Ints;
 
-  constructor(input: Input, g: Work, back: StaticArray<bool>, cut: StaticArray<bool>, vx: Floats, column: Ints, columns: i32) {
+  constructor(input: Input, g: Work, cut: StaticArray<bool>, vx: Floats, column: Ints, columns: i32) {
     const m = input.src.length;
     const first = (this.first = new StaticArray(m));
     const start = (this.start = new StaticArray(m + 1));
     this.most = new StaticArray(columns);
     for (let t = 0; t < m; t++) {
       const from = g.layer[input.src[t]];
-      let far = from;
-      if (!cut[t]) for (let e = input.start[t]; e < input.start[t + 1]; e++) if (!back[e]) far = max(far, g.layer[input.dst[e]]);
+      const far = cut[t] ? from : max(from, g.last[t] + 1);
       first[t] = column[from];
       start[t + 1] = start[t] + column[far] - column[from];
     }
@@ -55,7 +54,7 @@ class Turns {
         left[t] = -(<f64>vx[from === end ? input.src[t] : g.first[t] + end - from - 1]);
         found[count++] = t;
       }
-      sort(found, 0, count, left);
+      sort(found, count, left);
       for (let k = 0; k < count; k++) places[start[found[k]] + c - first[found[k]]] = k;
       this.most[c] = count;
     }
@@ -78,7 +77,6 @@ export class Route {
   pieces: Floats; // x0 y0 x1 y1: straight when x0 == x1, else a curve with upright ends
   leads: Ints; // the edge (index of dst) that a piece leads into, or -1
   count: i32 = 0;
-  private tall: Floats;
   private top: Floats;
   private bounds: Bounds;
   private shift: Floats; // of each column, to its place
@@ -98,13 +96,12 @@ export class Route {
 
   constructor(
     private input: Input, private g: Work, private back: StaticArray<bool>, private cut: StaticArray<bool>,
-    private vx: Floats, private layerColumn: Ints,
+    private vx: Floats, private layerColumn: Ints, private tall: Floats,
   ) {
     const edges = input.dst.length;
     const columns = g.layers ? layerColumn[g.layers - 1] + 1 : 0;
-    this.tall = talls(g, input.h);
     this.top = new StaticArray(g.layers);
-    this.turns = new Turns(input, g, back, cut, vx, layerColumn, columns);
+    this.turns = new Turns(input, g, cut, vx, layerColumn, columns);
     this.bounds = new Bounds(g, vx, layerColumn);
     this.shift = new StaticArray(columns);
     this.hint = copied(vx, g.n);
@@ -115,7 +112,7 @@ export class Route {
     this.pieces = new StaticArray(4 * (edges + g.v));
     this.leads = new StaticArray(edges + g.v);
     this.pieceStart = new StaticArray(input.src.length + 1);
-    this.settle(steps(g, this.tall, vx, layerColumn));
+    this.settle(steps(g, tall, vx, layerColumn));
     for (let t = 0; t < input.src.length; t++) {
       this.tensor(t);
       this.pieceStart[t + 1] = this.count;
@@ -230,7 +227,7 @@ export class Route {
         this.keys[e] = layer[dst[e]];
         this.ahead[this.aheadCount++] = e;
       }
-    sort(this.ahead, 0, this.aheadCount, this.keys);
+    sort(this.ahead, this.aheadCount, this.keys);
     if (this.f >= 0) this.lane();
     else this.into(this.base);
     for (let e = start[t]; e < start[t + 1]; e++) if (this.back[e] || this.cut[t]) this.stub(e);

@@ -43,17 +43,16 @@ interface Exports {
 export function layout(module: WebAssembly.Module, input: LevelInput): LevelOutput {
   const { n, src, dst } = input;
   const modules = input.parents?.length ?? 0;
-  let memory: WebAssembly.Memory;
   const abort = (text: number) => {
-    const bytes = new DataView(memory.buffer, text - 4).getUint32(0, true); // before each string
-    throw new Error(`layout: ${String.fromCharCode(...new Uint16Array(memory.buffer, text, bytes / 2))}`);
+    const { buffer } = made.memory;
+    const bytes = new DataView(buffer, text - 4).getUint32(0, true); // before each string
+    throw new Error(`layout: ${String.fromCharCode(...new Uint16Array(buffer, text, bytes / 2))}`);
   };
   // an instance for each: it never gives memory back
   const made = new WebAssembly.Instance(module, { env: { abort } }).exports as unknown as Exports;
-  memory = made.memory;
   const of = (name: string) => (made[name] as WebAssembly.Global<"i32">).value;
-  const floats = (name: string, count = n) => new Float32Array(memory.buffer, of(name), count);
-  const ints = (name: string, count = n) => new Int32Array(memory.buffer, of(name), count);
+  const floats = (name: string, count = n) => new Float32Array(made.memory.buffer, of(name), count);
+  const ints = (name: string, count = n) => new Int32Array(made.memory.buffer, of(name), count);
   made.room(n, src.length, dst.length, modules, !!input.hint, !!input.columns);
   for (const name of ["w", "h", "hint", "columns"] as const) if (input[name]) floats(name).set(input[name]);
   for (const name of ["src", "start", "dst"] as const) ints(name, input[name].length).set(input[name]);
